@@ -1,0 +1,163 @@
+"""Blobs over Django's storage API: files by default, S3 through django-storages in production.
+
+Two kinds share `STORAGES["blobs"]`: content-addressed blobs (prefix versions and updates; their name is their SHA-256,
+so a second `put` of the same bytes is harmless) and tenants' encrypted files, under random names that tell nothing.
+"""
+
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from pathlib import Path
+from typing import IO, ClassVar
+
+from django.core.files.base import ContentFile, File
+from django.core.files.storage import FileSystemStorage, Storage, storages
+from django.utils.deconstruct import deconstructible
+
+from tenants.errors import PreludeError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobMissing(PreludeError):
+    """The storage holds nothing under this name."""
+
+    code: ClassVar[str] = "blob_missing"
+
+    def __init__(self, *, name: str) -> None:
+        super().__init__(f"The storage has no blob {name!r}.")
+
+
+class BlobCorrupt(PreludeError):
+    """The bytes held under a digest are not the bytes that were put there."""
+
+    code: ClassVar[str] = "blob_corrupt"
+
+    def __init__(self, *, sha256: str, found_sha256: str) -> None:
+        super().__init__(f"The blob {sha256} is damaged: its bytes have the digest {found_sha256}.")
+
+
+class BlobTooLarge(PreludeError):
+    """A blob is larger than its reader allows; nothing past the limit was read."""
+
+    code: ClassVar[str] = "blob_too_large"
+
+    def __init__(self, *, sha256: str, max_bytes: int) -> None:
+        super().__init__(f"The blob {sha256} has more than {max_bytes} bytes, the most that is read here.")
+
+
+def put(data: bytes) -> str:
+    """Store bytes under their SHA-256 and return it as hex. Putting them again changes nothing, or heals damage."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    _save(_content_name(sha256), ContentFile(data))
+    return sha256
+
+
+def get(sha256: str, *, max_bytes: int) -> bytes:
+    """Return the bytes with this digest.
+
+    Raises:
+        BlobMissing: nothing has this digest.
+        BlobTooLarge: there are more than `max_bytes`.
+        BlobCorrupt: what is held under the digest has another one.
+    """
+    if not _SHA256.fullmatch(sha256):
+        raise BlobMissing(name=sha256)
+    with open_blob(_content_name(sha256)) as blob:
+        data = blob.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise BlobTooLarge(sha256=sha256, max_bytes=max_bytes)
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise BlobCorrupt(sha256=sha256, found_sha256=found)
+    return data
+
+
+def put_file(ciphertext: IO[bytes]) -> str:
+    """Store an encrypted file, read from its start, under a random name and return the name."""
+    token = secrets.token_hex(32)
+    name = f"encrypted/{token[:2]}/{token}"
+    _save(name, File(ciphertext))
+    return name
+
+
+def open_blob(name: str) -> IO[bytes]:
+    """Open a blob for reading; the result is seekable, and the caller closes it.
+
+    Raises:
+        BlobMissing: there is no such blob.
+    """
+    try:
+        return _storage().open(name, "rb")
+    except FileNotFoundError:
+        raise BlobMissing(name=name) from None
+
+
+def delete(name: str) -> None:
+    """Remove a blob; one that is gone already is no error, so that a repeated task ends well."""
+    _storage().delete(name)
+
+
+def _storage() -> Storage:
+    return storages["blobs"]
+
+
+def _content_name(sha256: str) -> str:
+    return f"content/{sha256[:2]}/{sha256}"
+
+
+# `File` is generic for the type checker only: hence the quotes here and below.
+def _save(name: str, content: "File[bytes]") -> None:
+    stored_name = _storage().save(name, content)
+    if stored_name != name:
+        _storage().delete(stored_name)
+        raise RuntimeError(f"STORAGES['blobs'] stored {name!r} as {stored_name!r}; it must keep names and overwrite")
+
+
+@deconstructible(path="tenants.storage.AtomicFileSystemStorage")
+class AtomicFileSystemStorage(FileSystemStorage):
+    """Files that are there whole or not at all, readable by this process's user only.
+
+    A file is written beside its place, forced to the disk, and renamed: after a crash there may be a stray `.part`,
+    never half a blob under a final name. Saving under a name that exists replaces the file.
+    """
+
+    def __init__(self, location: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(location=location, allow_overwrite=True)
+
+    def _save(self, name: str, content: "File[bytes]") -> str:
+        path = Path(self.path(name))
+        _make_private_directories(path.parent)
+        # mkstemp makes the file with mode 0600.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(content.chunks())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        _force_to_disk(path.parent)
+        return name
+
+
+def _make_private_directories(directory: Path) -> None:
+    """Make `directory` and its missing parents with mode 0700, each on the disk before anything is put into it."""
+    if directory.is_dir():
+        return
+    _make_private_directories(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    _force_to_disk(directory.parent)
+
+
+def _force_to_disk(directory: Path) -> None:
+    """Make the names in a directory outlast a power cut, as the files themselves do."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,166 @@
+"""Blobs: whole or absent, checked by digest, private to the process's user."""
+
+import hashlib
+import io
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.files.base import ContentFile, File
+from pytest_django import Settings
+
+from tenants import storage
+from tenants.storage import AtomicFileSystemStorage, BlobCorrupt, BlobMissing, BlobTooLarge
+
+
+@pytest.fixture(autouse=True)
+def blobs(tmp_path: Path, settings: Settings) -> Path:
+    """An empty storage of blobs in a directory of this test."""
+    root = tmp_path / "blobs"
+    backend = {"BACKEND": "tenants.storage.AtomicFileSystemStorage", "OPTIONS": {"location": str(root)}}
+    settings.STORAGES = {**settings.STORAGES, "blobs": backend}
+    return root
+
+
+def files_in(root: Path) -> list[Path]:
+    """All files below `root`, hidden ones too."""
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def test_put_returns_the_digest_under_which_get_finds_the_bytes(blobs: Path) -> None:
+    data = b"a prefix" * 1000
+    sha256 = storage.put(data)
+
+    assert sha256 == hashlib.sha256(data).hexdigest()
+    assert storage.get(sha256, max_bytes=len(data)) == data
+    assert [path.name for path in files_in(blobs)] == [sha256]
+
+
+def test_putting_the_same_bytes_again_keeps_one_blob_and_heals_damage(blobs: Path) -> None:
+    sha256 = storage.put(b"same")
+    files_in(blobs)[0].write_bytes(b"rotten")
+
+    assert storage.put(b"same") == sha256
+    assert storage.get(sha256, max_bytes=10) == b"same"
+    assert len(files_in(blobs)) == 1
+
+
+def test_a_damaged_blob_is_refused(blobs: Path) -> None:
+    sha256 = storage.put(b"good")
+    files_in(blobs)[0].write_bytes(b"goof")
+
+    with pytest.raises(BlobCorrupt, match=hashlib.sha256(b"goof").hexdigest()) as refusal:
+        storage.get(sha256, max_bytes=10)
+    assert refusal.value.code == "blob_corrupt"
+
+
+def test_a_blob_over_the_readers_limit_is_refused() -> None:
+    sha256 = storage.put(b"12345")
+
+    assert storage.get(sha256, max_bytes=5) == b"12345"
+    with pytest.raises(BlobTooLarge, match="more than 4 bytes"):
+        storage.get(sha256, max_bytes=4)
+
+
+@pytest.mark.parametrize("sha256", ["0" * 64, "", "abc", "../" * 20 + "etc/passwd", "A" * 64, "0" * 64 + "\n"])
+def test_a_digest_that_nothing_has_is_missing(sha256: str) -> None:
+    with pytest.raises(BlobMissing) as refusal:
+        storage.get(sha256, max_bytes=10)
+    assert refusal.value.code == "blob_missing"
+
+
+def test_files_get_random_names_and_come_back_whole(blobs: Path) -> None:
+    content = os.urandom(200_000)
+    source = io.BytesIO(content)
+    source.seek(77)
+    names = {storage.put_file(source), storage.put_file(source)}
+
+    assert len(names) == 2
+    for name in names:
+        with storage.open_blob(name) as blob:
+            assert blob.read() == content
+            assert blob.seek(100) == 100
+        assert hashlib.sha256(content).hexdigest() not in name
+
+
+def test_deleting_twice_leaves_nothing_and_raises_nothing(blobs: Path) -> None:
+    name = storage.put_file(io.BytesIO(b"text"))
+    storage.delete(name)
+    storage.delete(name)
+
+    assert files_in(blobs) == []
+    with pytest.raises(BlobMissing, match=name):
+        storage.open_blob(name)
+
+
+def test_files_and_directories_are_private(blobs: Path) -> None:
+    storage.put(b"secret")
+    previous = os.umask(0)
+    try:
+        storage.put_file(io.BytesIO(b"secret"))
+    finally:
+        os.umask(previous)
+
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in files_in(blobs)}
+    directory_modes = {stat.S_IMODE(path.stat().st_mode) for path in [blobs, *blobs.rglob("*")] if path.is_dir()}
+    assert (modes, directory_modes) == ({0o600}, {0o700})
+
+
+def test_a_source_that_breaks_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    class Breaking(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell():
+                raise OSError("the upload broke")
+            return super().read(4)
+
+    target = AtomicFileSystemStorage(tmp_path)
+    target.save("a/b", ContentFile(b"old"))
+    with pytest.raises(OSError, match="the upload broke"):
+        target.save("a/b", File(Breaking(b"half of it")))
+
+    assert [path.read_bytes() for path in files_in(tmp_path)] == [b"old"]
+
+
+def test_a_killed_process_leaves_no_half_blob_under_a_final_name(tmp_path: Path) -> None:
+    script = """
+import os, signal, sys
+from django.conf import settings
+settings.configure()
+from django.core.files.base import ContentFile, File
+from tenants.storage import AtomicFileSystemStorage
+
+class Killing(ContentFile):
+    def chunks(self, chunk_size=None):
+        yield b"x" * 1_000_000
+        os.kill(os.getpid(), signal.SIGKILL)
+
+AtomicFileSystemStorage(sys.argv[1]).save("final", Killing(b""))
+"""
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[2], check=False)
+
+    assert ended.returncode == -9
+    assert not (tmp_path / "final").exists()
+    assert all(path.suffix == ".part" for path in files_in(tmp_path))
+
+
+def test_a_backend_that_renames_is_refused(tmp_path: Path, settings: Settings) -> None:
+    backend = {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": str(tmp_path / "renaming")},
+    }
+    settings.STORAGES = {**settings.STORAGES, "blobs": backend}
+    storage.put(b"same")
+
+    with pytest.raises(RuntimeError, match="must keep names and overwrite"):
+        storage.put(b"same")
+    assert len(files_in(tmp_path)) == 1
+
+
+def test_a_name_outside_the_storage_is_refused(tmp_path: Path) -> None:
+    target = AtomicFileSystemStorage(tmp_path / "inside")
+    with pytest.raises(Exception, match=r"outside|traversal"):
+        target.save("../outside", ContentFile(b"x"))
+    assert files_in(tmp_path) == []
