@@ -1,0 +1,327 @@
+"""Reading, splitting, sampling and validating datasets in the three formats."""
+
+import csv
+import io
+import json
+import random
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from training_workers import errors
+from training_workers.examples import (
+    ChatExample,
+    CompletionExample,
+    DatasetLimits,
+    LabelExample,
+    Message,
+    as_row,
+    example_from_row,
+    input_hash,
+    is_held_out,
+    read_examples,
+    select_held_out,
+    select_training,
+    validate,
+)
+from training_workers.examples.reading import MAX_LINE_BYTES
+from training_workers.examples.rows import MAX_ROW_BYTES
+from training_workers.examples.validation import LengthHistogram, SeenInputs
+
+Rows = Sequence[dict[str, Any]]
+LIMITS = DatasetLimits(min_rows=2, max_rows=1000, max_labels=5)
+REVIEWS: Rows = [
+    {"text": f"review number {n}, with a comma,\n a new line and a „quote“", "label": ("good", "bad")[n % 2]}
+    for n in range(100)
+]
+
+
+def jsonl(rows: Rows) -> BinaryIO:
+    return io.BytesIO("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def comma_separated(rows: Rows) -> BinaryIO:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return io.BytesIO(text.getvalue().encode())
+
+
+def parquet(rows: Rows) -> BinaryIO:
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows)), file, row_group_size=64)
+    return file
+
+
+WRITERS: dict[str, Callable[[Rows], BinaryIO]] = {"jsonl": jsonl, "csv": comma_separated, "parquet": parquet}
+
+
+@pytest.mark.parametrize("file_format", WRITERS)
+def test_every_format_gives_the_same_examples_and_facts(file_format: str) -> None:
+    file = WRITERS[file_format](REVIEWS)
+    examples = list(read_examples(file, file_format))
+    assert examples == [LabelExample(**row) for row in REVIEWS]
+    facts = validate(file, file_format, limits=LIMITS)
+    assert (facts.n_rows, facts.n_train + facts.n_held_out) == (100, 100)
+    assert facts.labels == {"bad": 50, "good": 50}
+    assert facts.input_characters == {"min": 56, "median": 57, "max": 57}
+
+
+@pytest.mark.parametrize("file_format", ["jsonl", "parquet"])
+def test_prompts_and_conversations(file_format: str) -> None:
+    pairs = [{"prompt": "2+2=", "completion": "4"}]
+    assert list(read_examples(WRITERS[file_format](pairs), file_format)) == [CompletionExample("2+2=", "4")]
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    (chat,) = read_examples(WRITERS[file_format]([{"messages": turns}]), file_format)
+    assert chat == ChatExample((Message("user", "Hi"), Message("assistant", "Hello")))
+    assert example_from_row(json.loads(json.dumps(as_row(chat))), kind="chat", number=1) == chat
+
+
+def test_other_columns_are_ignored_and_counted() -> None:
+    rows = [{**row, "id": n, "vector": [0.5]} for n, row in enumerate(REVIEWS)]
+    facts = validate(parquet(rows), "parquet", limits=LIMITS)
+    assert (facts.columns, facts.n_ignored_columns) == (("text", "label"), 2)
+
+
+def test_whole_numbers_are_labels() -> None:
+    assert list(read_examples(jsonl([{"text": "a", "label": 1}]), "jsonl")) == [LabelExample("a", "1")]
+
+
+def test_a_byte_order_mark_and_empty_lines_are_passed_over() -> None:
+    file = io.BytesIO(b'\xef\xbb\xbf{"text": "a", "label": "x"}\n\n  \n{"text": "b", "label": "y"}')
+    assert [example.input_text for example in read_examples(file, "jsonl")] == ["a", "b"]
+    file = io.BytesIO(b"\xef\xbb\xbftext,label\r\na,x\r\n\r\nb,y")
+    assert [example.input_text for example in read_examples(file, "csv")] == ["a", "b"]
+
+
+LONG = "x" * (MAX_ROW_BYTES + 1)
+LINE = "x" * (MAX_LINE_BYTES + 1)
+GOOD = '{"text": "a", "label": "x"}\n'
+
+
+@pytest.mark.parametrize(
+    ("file_format", "content", "refusal", "row"),
+    [
+        ("xml", b"<a/>", errors.DatasetFormatUnreadable, None),
+        ("jsonl", b"", errors.DatasetWithoutRows, None),
+        ("jsonl", b"\n\n", errors.DatasetWithoutRows, None),
+        ("jsonl", b"{}", errors.ColumnsUnknown, None),
+        ("jsonl", b'{"a": 1}', errors.ColumnsUnknown, None),
+        ("jsonl", b'{"text": "a"}', errors.ColumnMissing, None),
+        ("jsonl", b'{"text":"a","label":"b","messages":[]}', errors.ColumnsAmbiguous, None),
+        ("jsonl", GOOD.encode() + b'{"text": "a"}', errors.ColumnMissing, 2),
+        ("jsonl", GOOD.encode() + b"{", errors.DatasetBroken, 2),
+        ("jsonl", GOOD.encode() + b"[1]", errors.DatasetBroken, 2),
+        ("jsonl", b"[" * 100_000, errors.DatasetBroken, 1),
+        ("jsonl", b'{"text": ' + b"1" * 5000 + b"}", errors.DatasetBroken, 1),
+        ("jsonl", GOOD.encode() + b'{"text": "\xff", "label": "x"}', errors.TextNotUtf8, 2),
+        ("jsonl", GOOD.encode() + b'{"text": "\\ud800", "label": "x"}', errors.TextNotUtf8, 2),
+        ("jsonl", GOOD.encode() + b'{"text": " ", "label": "x"}', errors.ValueEmpty, 2),
+        ("jsonl", GOOD.encode() + b'{"text": "a", "label": null}', errors.ValueEmpty, 2),
+        ("jsonl", GOOD.encode() + b'{"text": 5, "label": "x"}', errors.ValueOfWrongType, 2),
+        ("jsonl", GOOD.encode() + b'{"text": "a", "label": true}', errors.ValueOfWrongType, 2),
+        ("jsonl", GOOD.encode() + b'{"text": "a", "label": 0.5}', errors.ValueOfWrongType, 2),
+        ("jsonl", (GOOD + json.dumps({"text": LONG, "label": "x"})).encode(), errors.RowTooLong, 2),
+        ("jsonl", (GOOD + json.dumps({"text": LINE, "label": "x"})).encode(), errors.RowTooLong, 2),
+        ("jsonl", b'{"messages": "hi"}', errors.ValueOfWrongType, 1),
+        ("jsonl", b'{"messages": [{"role": "user", "content": "hi"}]}', errors.ValueOfWrongType, 1),
+        ("jsonl", b'{"messages": [{"role": "user"}, {"role": "assistant"}]}', errors.ColumnMissing, 1),
+        ("csv", b"", errors.DatasetWithoutRows, None),
+        ("csv", b"text,label\n", errors.DatasetWithoutRows, None),
+        ("csv", b"I liked it,good\nI did not,bad\n", errors.ColumnsUnknown, None),
+        ("csv", b"text,text,label\n", errors.DatasetBroken, None),
+        ("csv", b"text,label\na,x\nb\n", errors.DatasetBroken, 2),
+        ("csv", b'text,label\na,x\n"b,y\n', errors.DatasetBroken, 2),
+        ("csv", b"text,label\na,x\n,y\n", errors.ValueEmpty, 2),
+        ("csv", b"text,label\na,x\n\xff,y\n", errors.TextNotUtf8, 2),
+        ("csv", ("text,label\na,x\n" + LINE).encode(), errors.RowTooLong, 2),
+        ("csv", ('text,label\na,x\n"' + "line\n" * MAX_ROW_BYTES).encode(), errors.RowTooLong, 2),
+        ("parquet", b"PAR1 and no more", errors.DatasetBroken, None),
+    ],
+)
+def test_refuses_with_the_row(
+    file_format: str, content: bytes, refusal: type[errors.DatasetRefusal], row: int | None
+) -> None:
+    with pytest.raises(refusal) as caught:
+        validate(io.BytesIO(content), file_format, limits=LIMITS)
+    # Row 0 is the CSV header; what is said of a file as a whole has no row.
+    assert caught.value.row == row
+    assert "I liked it" not in str(caught.value)
+
+
+def test_refuses_parquet_values() -> None:
+    broken = [*REVIEWS[:3], {"text": None, "label": "x"}]
+    with pytest.raises(errors.ValueEmpty) as empty:
+        validate(parquet(broken), "parquet", limits=LIMITS)
+    assert empty.value.row == 4
+    with pytest.raises(errors.ValueOfWrongType) as binary:
+        validate(parquet([{"text": b"a", "label": "x"}]), "parquet", limits=LIMITS)
+    assert binary.value.row == 1
+    damaged = bytearray(_bytes(parquet(REVIEWS)))
+    damaged[40:400] = bytes(360)
+    with pytest.raises(errors.DatasetBroken):
+        validate(io.BytesIO(damaged), "parquet", limits=LIMITS)
+
+
+def _bytes(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def test_refuses_a_parquet_text_that_is_no_utf8() -> None:
+    lying = pa.Array.from_buffers(pa.string(), 2, pa.array([b"fine", b"\xff\xfe"], pa.binary()).buffers())
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text": lying, "label": pa.array(["x", "y"])}), file)
+    with pytest.raises(errors.TextNotUtf8) as caught:
+        validate(file, "parquet", limits=LIMITS)
+    assert caught.value.row == 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "refusal", "row"),
+    [
+        (REVIEWS[:1], errors.RowsTooFew, None),
+        (list(REVIEWS) * 11, errors.RowsTooMany, 1001),
+        ([{**row, "label": f"l{n}"} for n, row in enumerate(REVIEWS)], errors.LabelsTooMany, 6),
+        ([{**row, "label": "good"} for row in REVIEWS], errors.LabelSingle, None),
+    ],
+)
+def test_refuses_what_shows_over_the_rows(
+    rows: Rows, refusal: type[errors.DatasetRefusal], row: int | None
+) -> None:
+    with pytest.raises(refusal) as caught:
+        validate(jsonl(rows), "jsonl", limits=LIMITS)
+    assert caught.value.row == row
+
+
+def _rows_on_one_side(held_out: bool) -> Rows:
+    chosen = [row for row in REVIEWS if is_held_out(input_hash(LabelExample(**row))) is held_out]
+    return [{**row, "label": ("good", "bad")[n % 2]} for n, row in enumerate(chosen)]
+
+
+def test_refuses_a_dataset_with_one_side_of_the_split_only() -> None:
+    with pytest.raises(errors.NothingHeldOut):
+        validate(jsonl(_rows_on_one_side(held_out=False)), "jsonl", limits=LIMITS)
+    with pytest.raises(errors.NothingToTrainOn):
+        validate(jsonl(_rows_on_one_side(held_out=True)), "jsonl", limits=LIMITS)
+
+
+def test_the_split_takes_one_input_in_five_whatever_its_label_case_or_spaces() -> None:
+    held_out = [text for text in map(str, range(5000)) if is_held_out(input_hash(LabelExample(text, "x")))]
+    assert 900 < len(held_out) < 1100
+    assert input_hash(LabelExample("A  Text\n", "x")) == input_hash(LabelExample("a text", "y"))
+    assert input_hash(LabelExample("cafe\u0301", "x")) == input_hash(LabelExample("caf\u00e9", "x"))
+    assert input_hash(LabelExample("other text", "x")) != input_hash(LabelExample("a text", "x"))
+
+
+@pytest.mark.parametrize("file_format", WRITERS)
+@pytest.mark.parametrize("n", [5, 200])
+def test_training_rows_are_drawn_by_the_seed_and_never_held_out(file_format: str, n: int) -> None:
+    file = WRITERS[file_format](REVIEWS)
+    n_train = validate(file, file_format, limits=LIMITS).n_train
+    drawn = select_training(file, file_format, n=n, n_train=n_train, seed=3)
+    assert drawn == select_training(file, file_format, n=n, n_train=n_train, seed=3)
+    assert drawn != select_training(file, file_format, n=n, n_train=n_train, seed=4)
+    assert not any(is_held_out(input_hash(example)) for example in drawn)
+    counts = [drawn.count(example) for example in set(drawn)]
+    assert max(counts) - min(counts) <= 1, "every row once before any row again"
+    assert len(counts) == min(n, n_train)
+
+
+def test_a_changed_file_is_noticed() -> None:
+    with pytest.raises(errors.DatasetChanged):
+        select_training(jsonl(REVIEWS), "jsonl", n=500, n_train=500, seed=0)
+    with pytest.raises(errors.DatasetChanged):
+        select_training(jsonl(REVIEWS), "jsonl", n=5, n_train=0, seed=0)
+
+
+def test_held_out_rows_do_not_depend_on_the_order_and_hold_no_duplicates() -> None:
+    shuffled = list(REVIEWS) * 2
+    random.Random(0).shuffle(shuffled)
+    chosen = select_held_out(jsonl(REVIEWS), "jsonl", n=7)
+    assert chosen == select_held_out(jsonl(shuffled), "jsonl", n=7)
+    hashes = [input_hash(example) for example in chosen]
+    every = sorted(hashed for row in REVIEWS if is_held_out(hashed := input_hash(LabelExample(**row))))
+    assert hashes == every[:7]
+    assert len(select_held_out(jsonl(shuffled), "jsonl", n=1000)) == len(every)
+
+
+def test_duplicates_are_counted_exactly_up_to_the_capacity() -> None:
+    facts = validate(jsonl([*REVIEWS, *REVIEWS[:7]]), "jsonl", limits=LIMITS)
+    assert (facts.n_duplicates, facts.duplicates_are_exact) == (7, True)
+    seen = SeenInputs(n_slots=8)
+    assert [seen.add(hashed) for hashed in (0, 8, 16, 0, 8, 24, 32, 40, 48, 8, 48)] == [
+        *(False, False, False, True, True),
+        *(False, False, False, False, True, False),
+    ]
+    assert seen.is_full
+
+
+def test_the_median_length_is_exact_when_short_and_close_when_long() -> None:
+    short, long = LengthHistogram(), LengthHistogram()
+    for length in range(1, 102):
+        short.add(length)
+        long.add(length * 1000)
+    assert short.summary() == {"min": 1, "median": 51, "max": 101}
+    assert long.summary()["median"] == pytest.approx(51_000, rel=0.002)
+
+
+class GeneratedFile(io.RawIOBase):
+    """A file of `n_rows` JSON lines that exist only while they are read."""
+
+    def __init__(self, n_rows: int, padding: int) -> None:
+        self._n_rows, self._padding = n_rows, padding
+        self._lines: Iterator[bytes] = iter(())
+        self._rest = b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        assert (offset, whence) == (0, 0)
+        self._lines, self._rest = self._generate(), b""
+        return 0
+
+    def _generate(self) -> Iterator[bytes]:
+        for n in range(self._n_rows):
+            yield json.dumps({"text": f"{n} " + "x" * self._padding, "label": str(n % 2)}).encode() + b"\n"
+
+    def read(self, size: int = -1) -> bytes:
+        while len(self._rest) < size and (line := next(self._lines, None)) is not None:
+            self._rest += line
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+
+def _peak_bytes(file: Any) -> int:
+    tracemalloc.start()
+    try:
+        validate(file, "jsonl", limits=DatasetLimits())
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_validating_forty_megabytes_takes_no_more_memory_than_a_hundred_kilobytes() -> None:
+    small, large = _peak_bytes(GeneratedFile(10, 10_000)), _peak_bytes(GeneratedFile(4_000, 10_000))
+    assert large < small + 500_000
+
+
+def test_a_line_without_an_end_is_not_read_whole() -> None:
+    class Endless(io.RawIOBase):
+        n_read = 0
+
+        def seek(self, offset: int, whence: int = 0) -> int:
+            return 0
+
+        def read(self, size: int = -1) -> bytes:
+            self.n_read += size
+            return b"x" * size
+
+    file = Endless()
+    with pytest.raises(errors.RowTooLong) as caught:
+        validate(file, "jsonl", limits=LIMITS)  # type: ignore[arg-type]
+    assert caught.value.row == 1
+    assert file.n_read < 2 * MAX_LINE_BYTES

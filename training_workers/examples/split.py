@@ -1,0 +1,24 @@
+"""Which rows train and which are held out: decided by the row's input alone.
+
+The side follows from a hash of the normalised input, not from a row's place or a random number: duplicates, and the
+same text with another label, always fall on the same side, also across uploads, so that no held-out input is ever
+trained on.
+"""
+
+import hashlib
+import unicodedata
+
+from training_workers.examples.rows import Example
+
+HELD_OUT_ONE_IN = 5
+
+
+def input_hash(example: Example) -> int:
+    """64 bits of BLAKE2b over the input, whatever its case, white space and Unicode composition."""
+    normalised = " ".join(unicodedata.normalize("NFKC", example.input_text).casefold().split())
+    return int.from_bytes(hashlib.blake2b(normalised.encode("utf-8"), digest_size=8).digest(), "big")
+
+
+def is_held_out(hashed: int) -> bool:
+    """Whether a row with this hash is evaluated on and never trained on: about one different input in five."""
+    return hashed % HELD_OUT_ONE_IN == 0
