@@ -1,0 +1,1 @@
+"""The training side: what runs next to an accelerator."""
