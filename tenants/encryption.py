@@ -208,7 +208,9 @@ class DecryptingReader(io.RawIOBase):
         try:
             return self._chunks.open(number, sealed, is_last=number == self._n_chunks - 1)
         except InvalidTag:
-            reason = f"chunk {number} of {self._n_chunks} was changed, cut, moved, or has another key or context"
+            reason = (
+                f"chunk {number} of {self._n_chunks} was changed, cut, moved, or has another key or context"
+            )
             raise DecryptionFailed(subject=self._subject, reason=reason) from None
 
     def _refuse_if_closed(self) -> None:

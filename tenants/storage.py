@@ -113,7 +113,9 @@ def _save(name: str, content: "File[bytes]") -> None:
     stored_name = _storage().save(name, content)
     if stored_name != name:
         _storage().delete(stored_name)
-        raise RuntimeError(f"STORAGES['blobs'] stored {name!r} as {stored_name!r}; it must keep names and overwrite")
+        raise RuntimeError(
+            f"STORAGES['blobs'] stored {name!r} as {stored_name!r}; it must keep names and overwrite"
+        )
 
 
 @deconstructible(path="tenants.storage.AtomicFileSystemStorage")

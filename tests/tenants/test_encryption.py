@@ -177,7 +177,9 @@ def test_a_stream_cut_anywhere_is_refused_on_opening(data: st.DataObject, length
         DecryptingReader(io.BytesIO(sealed[:cut]), KEY, "dst_1")
 
 
-@pytest.mark.parametrize("order", [[1, 0, 2], [0, 0, 2], [0, 2], [1, 2], [0, 1, 1, 2], [0, 2, 1], [0, 1, 2, 2]])
+@pytest.mark.parametrize(
+    "order", [[1, 0, 2], [0, 0, 2], [0, 2], [1, 2], [0, 1, 1, 2], [0, 2, 1], [0, 1, 2, 2]]
+)
 def test_chunks_moved_dropped_or_repeated_are_refused(order: list[int]) -> None:
     header, chunks = chunks_of(encrypt(plain_bytes(3 * CHUNK_BYTES)))
 

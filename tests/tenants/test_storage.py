@@ -65,7 +65,9 @@ def test_a_blob_over_the_readers_limit_is_refused() -> None:
         storage.get(sha256, max_bytes=4)
 
 
-@pytest.mark.parametrize("sha256", ["0" * 64, "", "abc", "../" * 20 + "etc/passwd", "A" * 64, "0" * 64 + "\n"])
+@pytest.mark.parametrize(
+    "sha256", ["0" * 64, "", "abc", "../" * 20 + "etc/passwd", "A" * 64, "0" * 64 + "\n"]
+)
 def test_a_digest_that_nothing_has_is_missing(sha256: str) -> None:
     with pytest.raises(BlobMissing) as refusal:
         storage.get(sha256, max_bytes=10)
@@ -105,7 +107,9 @@ def test_files_and_directories_are_private(blobs: Path) -> None:
         os.umask(previous)
 
     modes = {stat.S_IMODE(path.stat().st_mode) for path in files_in(blobs)}
-    directory_modes = {stat.S_IMODE(path.stat().st_mode) for path in [blobs, *blobs.rglob("*")] if path.is_dir()}
+    directory_modes = {
+        stat.S_IMODE(path.stat().st_mode) for path in [blobs, *blobs.rglob("*")] if path.is_dir()
+    }
     assert (modes, directory_modes) == ({0o600}, {0o700})
 
 
@@ -139,7 +143,9 @@ class Killing(ContentFile):
 
 AtomicFileSystemStorage(sys.argv[1]).save("final", Killing(b""))
 """
-    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[2], check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=Path(__file__).parents[2], check=False
+    )
 
     assert ended.returncode == -9
     assert not (tmp_path / "final").exists()

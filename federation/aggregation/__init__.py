@@ -1,0 +1,21 @@
+"""Rules by which accepted updates become the next version: one file per rule, NumPy and safetensors only, no Django."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from federation.aggregation import weighted_mean
+from federation.aggregation.weights import WeightedUpdate, capped_weight
+from federation.errors import AggregationRuleUnknown
+
+__all__ = ["RULES", "AggregationRule", "WeightedUpdate", "capped_weight", "get_rule"]
+
+AggregationRule = Callable[[bytes, Iterable[WeightedUpdate]], bytes]
+"""From the parent version's bytes and the accepted updates to the candidate's bytes."""
+
+RULES: Mapping[str, AggregationRule] = {"weighted_mean": weighted_mean.aggregate}
+
+
+def get_rule(name: str) -> AggregationRule:
+    """Return the rule that a federation's specification names. Raises AggregationRuleUnknown."""
+    if name not in RULES:
+        raise AggregationRuleUnknown(rule=name, known=sorted(RULES))
+    return RULES[name]
