@@ -123,7 +123,8 @@ class UpdateNormTooLarge(UpdateRefused):
 
     def __init__(self, *, relative_norm: float, max_relative_norm: float) -> None:
         super().__init__(
-            f"The update's norm is {relative_norm:.4g} of its parent version's; at most {max_relative_norm:.4g} counts."
+            f"The update's norm is {relative_norm:.4g} of its parent version's; "
+            f"at most {max_relative_norm:.4g} counts."
         )
 
 

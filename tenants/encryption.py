@@ -1,9 +1,10 @@
-"""Envelope encryption of what a tenant uploads: one data key per tenant, wrapped by the platform's master key.
+"""Envelope encryption of what a tenant uploads: a data key per tenant, wrapped by the platform's master key.
 
-Streams follow the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár 2015): chunks of 64 KiB under AES-256-GCM,
-whose nonce is a random prefix, the chunk's number and a flag on the last chunk. So a chunk that is changed, moved,
-dropped or taken from another stream does not decrypt, and a stream that was cut short has no last chunk. Each stream
-has a key of its own, derived from the tenant's data key and a random salt, so that nonces never meet under one key.
+Streams follow the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár 2015): chunks of 64 KiB under
+AES-256-GCM, whose nonce is a random prefix, the chunk's number and a flag on the last chunk. So a chunk that
+is changed, moved, dropped or taken from another stream does not decrypt, and a stream that was cut short has
+no last chunk. Each stream has a key of its own, derived from the tenant's data key and a random salt, so that
+nonces never meet under one key.
 
     header = "PRLS" | version (1 byte) | salt (32) | nonce prefix (7)
     body   = chunk 0 | chunk 1 | … , each ciphertext | tag (16)
@@ -40,7 +41,7 @@ _HEADER_BYTES = len(_STREAM_MAGIC) + _SALT_BYTES + _PREFIX_BYTES
 
 
 class DecryptionFailed(PreludeError):
-    """Ciphertext is damaged, cut short, or was made with another key, for another tenant or in another context."""
+    """Ciphertext is damaged, cut short, or of another key, another tenant or another context."""
 
     code: ClassVar[str] = "decryption_failed"
 
@@ -64,7 +65,7 @@ def unwrap(master_key: bytes, wrapped: bytes, *, tenant_id: UUID) -> bytes:
     """Return the data key that `wrap` encrypted.
 
     Raises:
-        DecryptionFailed: the bytes are not a wrapped key, or were made by another master key or for another tenant.
+        DecryptionFailed: the bytes are not a wrapped key, or are of another master key or another tenant.
     """
     subject = f"The data key of tenant {tenant_id}"
     if wrapped[:1] != _WRAP_VERSION or len(wrapped) != 1 + _WRAP_NONCE_BYTES + KEY_BYTES + _TAG_BYTES:
@@ -79,8 +80,8 @@ def unwrap(master_key: bytes, wrapped: bytes, *, tenant_id: UUID) -> bytes:
 class EncryptingWriter:
     """Encrypts what is pushed into it and writes the ciphertext to `sink`, holding at most one chunk.
 
-    `close` writes the last chunk, without which no reader accepts the stream; it leaves the sink open. As a context
-    manager it closes only when the block ended well, so that half a stream never looks complete.
+    `close` writes the last chunk, without which no reader accepts the stream; it leaves the sink open. As a
+    context manager it closes only when the block ended well, so that half a stream never looks complete.
     """
 
     def __init__(self, sink: IO[bytes], key: bytes, context: str) -> None:
@@ -131,10 +132,10 @@ class EncryptingWriter:
 
 
 class DecryptingReader(io.RawIOBase):
-    """The plain bytes of an encrypted stream over a seekable `source`: seekable itself, holding one chunk at a time.
+    """The plain bytes of an encrypted stream over a seekable `source`: seekable, holding one chunk at a time.
 
-    Wrap it in `io.BufferedReader` for small reads. Opening it decrypts the last chunk, so a stream that was cut short
-    is refused at once and `size_bytes` can be trusted. Closing it closes the source.
+    Wrap it in `io.BufferedReader` for small reads. Opening it decrypts the last chunk, so a stream that was
+    cut short is refused at once and `size_bytes` can be trusted. Closing it closes the source.
 
     Raises:
         DecryptionFailed: on opening, or on reading a chunk that is not what was written at its place.
@@ -183,7 +184,7 @@ class DecryptingReader(io.RawIOBase):
 
     # typeshed's parameter is collections.abc.Buffer, which Python 3.11 does not have at run time.
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Fill `buffer` from the chunk at the position, at most to that chunk's end; return the bytes written."""
+        """Fill `buffer` from the chunk at the position, to that chunk's end at most; return the bytes taken."""
         self._refuse_if_closed()
         view = memoryview(buffer).cast("B")
         if self._position >= self.size_bytes or not view:

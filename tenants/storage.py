@@ -1,7 +1,8 @@
 """Blobs over Django's storage API: files by default, S3 through django-storages in production.
 
-Two kinds share `STORAGES["blobs"]`: content-addressed blobs (prefix versions and updates; their name is their SHA-256,
-so a second `put` of the same bytes is harmless) and tenants' encrypted files, under random names that tell nothing.
+Two kinds share `STORAGES["blobs"]`: content-addressed blobs (prefix versions and updates; their name is their
+SHA-256, so a second `put` of the same bytes is harmless) and tenants' encrypted files, under random names
+that tell nothing.
 """
 
 import hashlib
@@ -49,7 +50,7 @@ class BlobTooLarge(PreludeError):
 
 
 def put(data: bytes) -> str:
-    """Store bytes under their SHA-256 and return it as hex. Putting them again changes nothing, or heals damage."""
+    """Store bytes under their SHA-256 and return it. Putting them again changes nothing, or heals damage."""
     sha256 = hashlib.sha256(data).hexdigest()
     _save(_content_name(sha256), ContentFile(data))
     return sha256
@@ -122,8 +123,8 @@ def _save(name: str, content: "File[bytes]") -> None:
 class AtomicFileSystemStorage(FileSystemStorage):
     """Files that are there whole or not at all, readable by this process's user only.
 
-    A file is written beside its place, forced to the disk, and renamed: after a crash there may be a stray `.part`,
-    never half a blob under a final name. Saving under a name that exists replaces the file.
+    A file is written beside its place, forced to the disk, and renamed: after a crash there may be a stray
+    `.part`, never half a blob under a final name. Saving under a name that exists replaces the file.
     """
 
     def __init__(self, location: str | os.PathLike[str] | None = None) -> None:
@@ -148,7 +149,7 @@ class AtomicFileSystemStorage(FileSystemStorage):
 
 
 def _make_private_directories(directory: Path) -> None:
-    """Make `directory` and its missing parents with mode 0700, each on the disk before anything is put into it."""
+    """Make a directory and its missing parents with mode 0700, each on the disk before it is filled."""
     if directory.is_dir():
         return
     _make_private_directories(directory.parent)

@@ -1,4 +1,4 @@
-"""Rules by which accepted updates become the next version: one file per rule, NumPy and safetensors only, no Django."""
+"""Rules by which accepted updates become the next version: one file per rule, no Django, no torch."""
 
 from collections.abc import Callable, Iterable, Mapping
 

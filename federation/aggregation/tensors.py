@@ -1,7 +1,7 @@
 """Reading safetensors bytes that somebody else sent: bounded, and never by code that they could choose.
 
-The header is parsed here first, under limits of our own, and compared with the parent version's; only then does the
-safetensors library (which checks offsets and lengths) make arrays of the rest.
+The header is parsed here first, under limits of our own, and compared with the parent version's; only then
+does the safetensors library (which checks offsets and lengths) make arrays of the rest.
 """
 
 import json
@@ -75,7 +75,7 @@ def read_header(data: bytes, *, max_bytes: int) -> Header:
 
 
 def load_like(parent: Mapping[str, NDArray[np.floating]], data: bytes, header: Header) -> Tensors:
-    """Load the tensors of an update that has exactly the parent version's names, dtypes and shapes, all values finite.
+    """Load an update that has exactly the parent version's names, dtypes and shapes, all values finite.
 
     Raises:
         UpdateRefused: one class per reason, see `federation.errors`.
@@ -161,7 +161,7 @@ def _checked_metadata(metadata: object) -> dict[str, str]:
 
 
 def _data_end(name: str, entry: object) -> int:
-    """Check the form of one tensor's entry and return where its data end, counted from the end of the header."""
+    """Check the form of one tensor's entry and return where its data end, counted from the header's end."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise UpdateNotSafetensors(problem=f"the entry {name[:80]!r} is not a tensor's")
     shape, offsets = entry["shape"], entry["data_offsets"]

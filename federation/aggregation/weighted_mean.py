@@ -1,6 +1,7 @@
 """The weighted mean of updates: FedAvg (McMahan et al. 2017, arXiv 1602.05629), on the change of a prefix.
 
-A mean of changes upon the broadcast parent is the mean of the prefixes, since all tenants started from the same one.
+A mean of changes upon the broadcast parent is the mean of the prefixes, since all tenants started from the
+same one.
 """
 
 from collections.abc import Iterable
@@ -21,11 +22,12 @@ from federation.errors import AggregateNotFinite, NothingToAggregate
 
 
 def aggregate(parent: bytes, updates: Iterable[WeightedUpdate]) -> bytes:
-    """Return parent + sum(weight * update) / sum(weight) as safetensors, with the parent's names, dtypes and shapes.
+    """Return parent + sum(weight * update) / sum(weight), with the parent's names, dtypes and shapes.
 
-    Sums are kept in float64 and cast once; one update is in memory at a time. The same updates in the same order give
-    the same bytes. Another order, or all weights times a factor, changes the float64 sums by rounding only: after the
-    cast to float32 almost always nothing, never more than the last bit. So callers feed them sorted.
+    Sums are kept in float64 and cast once; one update is in memory at a time. The same updates in the same
+    order give the same bytes. Another order, or all weights times a factor, changes the float64 sums by
+    rounding only; after the cast to float32 that is nothing, or the last bit of a few values (more where
+    terms cancel almost wholly). So callers feed them sorted.
 
     Raises:
         NothingToAggregate: there is no update.
@@ -48,7 +50,7 @@ def aggregate(parent: bytes, updates: Iterable[WeightedUpdate]) -> bytes:
 
 
 def _add(sums: dict[str, NDArray[np.float64]], weight: float, parent: Tensors, data: bytes) -> None:
-    """Add one update into the sums. A function of its own, so that its arrays are gone before the next one loads.
+    """Add one update into the sums; its arrays are gone before the next one loads.
 
     Values so large that a sum overflows give an infinity or NaN here, which `_moved` finds in the result.
     """

@@ -1,4 +1,4 @@
-"""Parent versions and updates for the tests of aggregation: made with the safetensors library, as workers make them."""
+"""A parent version and updates for the tests of aggregation, made with the safetensors library."""
 
 import hashlib
 from collections.abc import Mapping
