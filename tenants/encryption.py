@@ -184,7 +184,7 @@ class DecryptingReader(io.RawIOBase):
 
     # typeshed's parameter is collections.abc.Buffer, which Python 3.11 does not have at run time.
     def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Fill `buffer` from the chunk at the position, to that chunk's end at most; return the bytes taken."""
+        """Fill `buffer` from the chunk at the position, to that chunk's end at most; return their number."""
         self._refuse_if_closed()
         view = memoryview(buffer).cast("B")
         if self._position >= self.size_bytes or not view:
