@@ -1,0 +1,1 @@
+"""How Prelude runs: settings, Celery, WSGI, embedded servers, the demo."""

@@ -1,0 +1,137 @@
+"""Django's settings."""
+
+from pathlib import Path
+from typing import Any
+
+from deploy.settings.environment import Environment, database
+from deploy.settings.logging import LOGGING as LOGGING
+from deploy.settings.logging import configure_structlog
+
+ENVIRONMENT = Environment()  # type: ignore[call-arg]  # its fields come from the environment
+configure_structlog(ENVIRONMENT.log_level)
+
+BASE_DIR = Path(__file__).resolve().parents[2]
+SECRET_KEY = ENVIRONMENT.secret_key.get_secret_value()
+MASTER_KEY = ENVIRONMENT.master_key
+KEY_PEPPER = ENVIRONMENT.key_pepper
+DEBUG = ENVIRONMENT.debug
+ALLOWED_HOSTS = [host for host in ENVIRONMENT.allowed_hosts.split(",") if host]
+CSRF_TRUSTED_ORIGINS = [ENVIRONMENT.public_url] if ENVIRONMENT.public_url else []
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "tenants",
+    "federation",
+    "api",
+    "deploy",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "deploy.console_scope.ConsoleScopeMiddleware",
+]
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+ROOT_URLCONF = "deploy.urls"
+WSGI_APPLICATION = "deploy.wsgi.application"
+
+DATABASES = {"default": database(ENVIRONMENT.database_url)}
+if ENVIRONMENT.owner_database_url is not None:  # only where migrations run
+    DATABASES["owner"] = database(ENVIRONMENT.owner_database_url)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.Argon2PasswordHasher"]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = ENVIRONMENT.https_only
+SECURE_HSTS_SECONDS = 31_536_000 if ENVIRONMENT.https_only else 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENVIRONMENT.https_only else None
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # probes come without the proxy
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 12 * 3_600
+X_FRAME_OPTIONS = "DENY"
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = ENVIRONMENT.static_root
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2**20  # of what is not a file
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.MemoryFileUploadHandler"]  # datasets bring their own
+MAX_DATASET_BYTES = ENVIRONMENT.max_dataset_bytes
+BASE_MODELS_ROOT = ENVIRONMENT.base_models_root
+
+
+def _blob_storage() -> dict[str, Any]:
+    if ENVIRONMENT.storage_bucket:
+        options = {"bucket_name": ENVIRONMENT.storage_bucket, "endpoint_url": ENVIRONMENT.storage_endpoint_url}
+        return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**options, "file_overwrite": True}}
+    location = ENVIRONMENT.storage_root
+    return {"BACKEND": "tenants.storage.AtomicFileSystemStorage", "OPTIONS": {"location": location}}
+
+
+STORAGES = {
+    "default": _blob_storage(),
+    "blobs": _blob_storage(),
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+
+LEASE_SECONDS = ENVIRONMENT.lease_seconds
+BEAT_SECONDS = ENVIRONMENT.beat_seconds
+RESEND_SECONDS = ENVIRONMENT.resend_seconds
+RECONCILE_SECONDS = ENVIRONMENT.reconcile_seconds
+MAX_ATTEMPTS = ENVIRONMENT.max_attempts
+BROKER_URL = ENVIRONMENT.broker_url
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "api.pagination.NewestFirst",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "api.errors.handle",
+    "PAGE_SIZE": 50,
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "Prelude",
+    "DESCRIPTION": "Federated customization of large models as a multi-tenant service.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+UNFOLD: dict[str, Any] = {"SITE_TITLE": "Prelude", "SITE_HEADER": "Prelude", "SITE_SYMBOL": "hub"}

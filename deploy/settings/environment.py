@@ -1,0 +1,68 @@
+"""What the environment must and may say, typed. A missing or malformed value stops the process with its name."""
+
+import base64
+import binascii
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Environment(BaseSettings):
+    """One field a variable. Secrets have no defaults."""
+
+    model_config = SettingsConfigDict(env_prefix="PRELUDE_", extra="ignore")
+
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="The application's role.")
+    owner_database_url: SecretStr | None = Field(None, validation_alias="OWNER_DATABASE_URL")
+    broker_url: SecretStr = Field(validation_alias="BROKER_URL")
+    secret_key: SecretStr = Field(min_length=32)
+    master_key: SecretStr = Field(description="32 bytes in base64: wraps the tenants' data keys.")
+    key_pepper: SecretStr = Field(min_length=32, description="Keys the digests of API keys.")
+    storage_root: Path | None = None
+    storage_bucket: str | None = None
+    storage_endpoint_url: str | None = None
+    base_models_root: Path
+    static_root: Path | None = None
+    allowed_hosts: str = ""
+    public_url: str = ""
+    https_only: bool = True
+    debug: bool = False
+    log_level: str = "INFO"
+    max_dataset_bytes: int = Field(8 * 2**30, gt=0)
+    lease_seconds: float = Field(30, gt=0)
+    beat_seconds: float = Field(5, gt=0)
+    resend_seconds: float = Field(30, gt=0)
+    reconcile_seconds: float = Field(5, gt=0)
+    max_attempts: int = Field(3, ge=1)
+
+    @field_validator("master_key")
+    @classmethod
+    def _is_32_bytes(cls, value: SecretStr) -> SecretStr:
+        try:
+            key = base64.b64decode(value.get_secret_value(), validate=True)
+        except binascii.Error:
+            key = b""
+        if len(key) != 32:
+            raise ValueError("must be 32 bytes in base64")
+        return value
+
+
+def database(url: SecretStr) -> dict[str, object]:
+    """Django's description of a postgresql:// URL."""
+    parts = urlsplit(url.get_secret_value())
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError("the database's URL must begin with postgresql://")
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(parts.path.removeprefix("/")),
+        "USER": unquote(parts.username or ""),
+        "PASSWORD": unquote(parts.password or ""),
+        "HOST": parts.hostname or "",
+        "PORT": str(parts.port or ""),
+        "CONN_MAX_AGE": 60,
+        "CONN_HEALTH_CHECKS": True,
+        "DISABLE_SERVER_SIDE_CURSORS": True,  # a pooler in transaction mode has no cursors across transactions
+        "OPTIONS": {"connect_timeout": 5},
+    }

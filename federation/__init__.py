@@ -1,0 +1,1 @@
+"""Federations: base models, rounds, local runs, prefix versions. Imports neither torch nor HTTP."""

@@ -1,0 +1,10 @@
+"""The federation app."""
+
+from django.apps import AppConfig
+
+
+class FederationConfig(AppConfig):
+    """Registers the federation's rows."""
+
+    name = "federation"
+    verbose_name = "Federation"

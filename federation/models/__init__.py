@@ -1,0 +1,19 @@
+"""Rows of the federation's side."""
+
+from federation.models.federations import BaseModel, Enrolment, Federation, Schedule
+from federation.models.prefixes import PrefixVersion, PublishedPrefix, PublishRecord
+from federation.models.rounds import Evaluation, FederatedRound, LocalRun, RoundEvent
+
+__all__ = [
+    "BaseModel",
+    "Enrolment",
+    "Evaluation",
+    "FederatedRound",
+    "Federation",
+    "LocalRun",
+    "PrefixVersion",
+    "PublishRecord",
+    "PublishedPrefix",
+    "RoundEvent",
+    "Schedule",
+]

@@ -1,0 +1,177 @@
+"""Rounds, the tenants' local runs within them, evaluations of versions, and the events of all these."""
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from federation.errors import EvaluationStateConflict, LocalRunStateConflict, RoundStateConflict
+from federation.models.constraints import state_constraints
+from federation.models.federations import Enrolment, Federation
+from federation.models.prefixes import PrefixVersion
+from federation.states import (
+    EVALUATION_TERMINAL,
+    EVALUATION_TRANSITIONS,
+    LOCAL_RUN_TERMINAL,
+    LOCAL_RUN_TRANSITIONS,
+    ROUND_LIVE,
+    ROUND_TERMINAL,
+    ROUND_TRANSITIONS,
+    EvaluationState,
+    LocalRunState,
+    RoundState,
+)
+from tenants.ids import Identified
+from tenants.leases import Leased
+from tenants.models import Dataset, Tenant, TenantOwned
+from tenants.transitions import Stateful
+
+
+class FederatedRound(Identified, Stateful):
+    """One turn of a federation: tenants train from the parent version, the mean of their changes is the candidate."""
+
+    id_prefix = "rnd"
+    transitions = ROUND_TRANSITIONS
+
+    federation = models.ForeignKey(Federation, on_delete=models.PROTECT, related_name="rounds")
+    number = models.PositiveIntegerField()
+    state = models.CharField(max_length=16, choices=RoundState, default=RoundState.OPEN)
+    parent_version = models.ForeignKey(PrefixVersion, on_delete=models.PROTECT, related_name="rounds_from")
+    candidate_version = models.OneToOneField(
+        PrefixVersion, null=True, on_delete=models.PROTECT, related_name="made_in_round"
+    )
+    quorum = models.PositiveIntegerField()
+    opened_at = models.DateTimeField(db_default=Now(), editable=False)
+    deadline_at = models.DateTimeField()
+    due_at = models.DateTimeField(null=True, help_text="The schedule's time that opened it; none: opened by hand.")
+
+    class Meta:
+        verbose_name = "round"
+        constraints = [
+            *state_constraints("round", RoundState.values, ROUND_TERMINAL),
+            models.UniqueConstraint(fields=["federation", "number"], name="round_number_unique"),
+            models.UniqueConstraint(fields=["federation", "due_at"], name="round_due_at_unique"),
+            models.UniqueConstraint(
+                fields=["federation"], condition=Q(state__in=ROUND_LIVE), name="round_one_live_per_federation"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.federation} round {self.number}"
+
+    def conflict(self, target: str) -> RoundStateConflict:
+        return RoundStateConflict(round_id=self.public_id, state=self.state, wanted=target)
+
+    def record_move(self, origin: str) -> None:
+        RoundEvent.objects.create(
+            federated_round=self, kind=f"round.{self.state}", message=self.state_reason, data={"from": origin}
+        )
+
+
+class LocalRun(TenantOwned, Leased, Stateful):
+    """One tenant's training within one round, from the parent version to an update that is accepted or not."""
+
+    id_prefix = "run"
+    task_name = "training_workers.train"
+    waiting_state = LocalRunState.QUEUED
+    running_state = LocalRunState.RUNNING
+    transitions = LOCAL_RUN_TRANSITIONS
+
+    federated_round = models.ForeignKey(FederatedRound, on_delete=models.PROTECT, related_name="local_runs")
+    enrolment = models.ForeignKey(Enrolment, on_delete=models.PROTECT, related_name="local_runs")
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="local_runs")
+    state = models.CharField(max_length=16, choices=LocalRunState, default=LocalRunState.QUEUED)
+    n_examples = models.PositiveBigIntegerField(help_text="The dataset's training rows: the update's weight.")
+    progress = models.JSONField(default=dict, blank=True)
+    history = models.JSONField(default=list, blank=True, help_text="[step, loss] of the attempt that counts.")
+    metrics = models.JSONField(default=dict, blank=True)
+    update_sha256 = models.CharField(max_length=64, blank=True, default="")
+    update_size_bytes = models.PositiveBigIntegerField(null=True, blank=True)
+    rejection_code = models.CharField(max_length=64, blank=True, default="")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = "local run"
+        constraints = [
+            *state_constraints("local_run", LocalRunState.values, LOCAL_RUN_TERMINAL),
+            models.UniqueConstraint(fields=["federated_round", "tenant"], name="local_run_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.tenant}, {self.federated_round}"
+
+    def message(self) -> list[str]:
+        return [self.tenant.public_id, self.public_id]
+
+    def conflict(self, target: str) -> LocalRunStateConflict:
+        return LocalRunStateConflict(local_run_id=self.public_id, state=self.state, wanted=target)
+
+    def record_move(self, origin: str) -> None:
+        RoundEvent.objects.create(
+            federated_round=self.federated_round,
+            tenant=self.tenant,
+            kind=f"local_run.{self.state}",
+            message=self.state_reason,
+            data={"from": origin, "local_run": self.public_id, "attempt": self.attempt},
+        )
+
+
+class Evaluation(TenantOwned, Leased, Stateful):
+    """A version's score on one tenant's held-out rows; no version means the base model without a prefix."""
+
+    id_prefix = "evl"
+    task_name = "training_workers.evaluate"
+    waiting_state = EvaluationState.QUEUED
+    running_state = EvaluationState.RUNNING
+    transitions = EVALUATION_TRANSITIONS
+
+    federation = models.ForeignKey(Federation, on_delete=models.PROTECT, related_name="evaluations")
+    version = models.ForeignKey(PrefixVersion, null=True, on_delete=models.PROTECT, related_name="evaluations")
+    dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="evaluations")
+    state = models.CharField(max_length=16, choices=EvaluationState, default=EvaluationState.QUEUED)
+    accuracy = models.FloatField(null=True)
+    loss = models.FloatField(null=True)
+    n_rows = models.PositiveIntegerField(null=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = "evaluation"
+        constraints = [
+            *state_constraints("evaluation", EvaluationState.values, EVALUATION_TERMINAL),
+            models.UniqueConstraint(
+                fields=["federation", "version", "dataset"], nulls_distinct=False, name="evaluation_unique"
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=EvaluationState.COMPLETED) | Q(accuracy__isnull=False, n_rows__isnull=False),
+                name="evaluation_completed_has_score",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.version or 'base model'} at {self.tenant}"
+
+    def message(self) -> list[str]:
+        return [self.tenant.public_id, self.public_id]
+
+    def conflict(self, target: str) -> EvaluationStateConflict:
+        return EvaluationStateConflict(evaluation_id=self.public_id, state=self.state, wanted=target)
+
+
+class RoundEvent(models.Model):
+    """What happened in a round, in order; append-only. With a tenant: only that tenant and the platform may read it."""
+
+    id = models.BigAutoField(primary_key=True)
+    federated_round = models.ForeignKey(FederatedRound, on_delete=models.PROTECT, related_name="events")
+    tenant = models.ForeignKey(Tenant, null=True, on_delete=models.PROTECT, related_name="+")
+    kind = models.CharField(max_length=64)
+    message = models.TextField(blank=True, default="")
+    data = models.JSONField(default=dict)
+    happened_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = "round event"
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.kind
+
+

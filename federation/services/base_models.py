@@ -1,0 +1,49 @@
+"""Registering base models: a row now, its digests and shape from the training side."""
+
+from pathlib import PurePosixPath
+
+from django.db import IntegrityError, transaction
+
+from federation.errors import BaseModelDirectoryInvalid, BaseModelNameTaken
+from federation.models import BaseModel
+from federation.states import BaseModelState
+from tenants import dispatch
+
+
+def register_base_model(*, name: str, directory: str, source: str, licence: str) -> BaseModel:
+    """A base model to be read by a training worker. Raises BaseModelDirectoryInvalid and BaseModelNameTaken."""
+    path = PurePosixPath(directory)
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\x00" in directory:
+        raise BaseModelDirectoryInvalid(directory=directory)
+    try:
+        with transaction.atomic():
+            row = BaseModel.objects.create(name=name, directory=str(path), source=source, licence=licence)
+            dispatch.wake_worker(row)
+            return row
+    except IntegrityError:
+        raise BaseModelNameTaken(name=name) from None
+
+
+def accept_base_model(
+    *, base_model: BaseModel, weights_sha256: str, tokenizer_sha256: str, facts: dict[str, object]
+) -> None:
+    """The training side has read it. Raises LeaseLost for a stale attempt."""
+    with transaction.atomic():
+        base_model.lock_held()
+        base_model.move_to(
+            BaseModelState.READY,
+            lease_owner="",
+            lease_expires_at=None,
+            weights_sha256=weights_sha256,
+            tokenizer_sha256=tokenizer_sha256,
+            facts=facts,
+        )
+
+
+def refuse_base_model(*, base_model: BaseModel, code: str, reason: str) -> None:
+    """The training side cannot use it. Raises LeaseLost for a stale attempt."""
+    with transaction.atomic():
+        base_model.lock_held()
+        base_model.move_to(
+            BaseModelState.REFUSED, reason=reason, lease_owner="", lease_expires_at=None, refusal_code=code
+        )

@@ -1,0 +1,68 @@
+"""Scores of versions on tenants' held-out rows: asked for, and written once."""
+
+from django.db import transaction
+
+from federation import dispatch as coordinator
+from federation.models import Enrolment, Evaluation, FederatedRound, Federation, PrefixVersion
+from federation.states import EvaluationState, RoundState
+from tenants import dispatch
+from tenants.models import Dataset
+
+
+def request_first(*, enrolment: Enrolment) -> None:
+    """Measure the base model and the published version where a tenant begins, so that rounds have what to compare with."""
+    assert enrolment.dataset is not None
+    request(federation=enrolment.federation, version=None, dataset=enrolment.dataset)
+    published = enrolment.federation.published.version
+    request(federation=enrolment.federation, version=published, dataset=enrolment.dataset)
+
+
+def request(*, federation: Federation, version: PrefixVersion | None, dataset: Dataset) -> Evaluation:
+    """Have `version` (None: the base model alone) scored on the dataset's held-out rows, once and for all."""
+    with transaction.atomic():
+        evaluation, is_new = Evaluation.objects.get_or_create(
+            federation=federation, version=version, dataset=dataset, defaults={"tenant": dataset.tenant}
+        )
+        if is_new:
+            dispatch.wake_worker(evaluation)
+        return evaluation
+
+
+def complete_evaluation(*, evaluation: Evaluation, accuracy: float, loss: float, n_rows: int) -> None:
+    """Write the score. Raises LeaseLost for a stale attempt."""
+    with transaction.atomic():
+        evaluation.lock_held()
+        evaluation.move_to(
+            EvaluationState.COMPLETED,
+            lease_owner="",
+            lease_expires_at=None,
+            accuracy=accuracy,
+            loss=loss,
+            n_rows=n_rows,
+        )
+        _tell_round(evaluation)
+
+
+def fail_evaluation(*, evaluation: Evaluation, reason: str) -> None:
+    """The attempt ended for a reason that another attempt would meet again. Raises LeaseLost for a stale attempt."""
+    with transaction.atomic():
+        evaluation.lock_held()
+        evaluation.move_to(EvaluationState.FAILED, reason=reason, lease_owner="", lease_expires_at=None)
+        _tell_round(evaluation)
+
+
+def record_measured(*, federation: Federation, version: PrefixVersion, dataset: Dataset, score: dict[str, float]) -> None:
+    """Keep a score that a local run has measured itself, if nobody was quicker."""
+    values = {"accuracy": score["accuracy"], "loss": score["loss"], "n_rows": int(score["n_rows"])}
+    with transaction.atomic():
+        evaluation = Evaluation.objects.select_for_update().get(
+            federation=federation, version=version, dataset=dataset
+        )
+        if evaluation.state == EvaluationState.QUEUED:
+            evaluation.move_to(EvaluationState.COMPLETED, **values)
+
+
+def _tell_round(evaluation: Evaluation) -> None:
+    waiting = FederatedRound.objects.filter(candidate_version=evaluation.version, state=RoundState.EVALUATING)
+    if evaluation.version is not None and (federated_round := waiting.first()):
+        coordinator.advance(federated_round)

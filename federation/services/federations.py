@@ -1,0 +1,119 @@
+"""Making federations, preparing their start prefix, and enrolling tenants."""
+
+from django.db import IntegrityError, transaction
+
+from federation.errors import (
+    AlreadyInvited,
+    BaseModelNotReady,
+    DatasetDoesNotFit,
+    DatasetNotReady,
+    FederationNameTaken,
+    NotInvited,
+)
+from federation.models import BaseModel, Enrolment, Federation, PrefixVersion
+from federation.services import evaluations, prefixes
+from federation.specification import LabelTask, parse_specification
+from federation.states import BaseModelState, EnrolmentState, FederationState
+from tenants import dispatch, storage
+from tenants.models import Dataset, Tenant
+from tenants.states import DatasetState
+
+
+def create_federation(*, name: str, base_model: BaseModel, specification: object) -> Federation:
+    """A federation whose start prefix a worker is asked for. Raises SpecificationInvalid, BaseModelNotReady, …NameTaken."""
+    rules = parse_specification(specification)
+    if base_model.state != BaseModelState.READY:
+        raise BaseModelNotReady(base_model_id=base_model.public_id, state=base_model.state)
+    try:
+        with transaction.atomic():
+            federation = Federation.objects.create(
+                name=name,
+                base_model=base_model,
+                specification=rules.as_json(),
+                specification_sha256=rules.sha256,
+            )
+            dispatch.wake_worker(federation)
+            return federation
+    except IntegrityError:
+        raise FederationNameTaken(name=name) from None
+
+
+def accept_start(*, federation: Federation, start: bytes, adapter_config: dict[str, object]) -> PrefixVersion:
+    """Version 0 from the training side, published at once. Raises LeaseLost for a stale attempt."""
+    sha256 = storage.put(start)
+    with transaction.atomic():
+        federation.lock_held()
+        federation.move_to(
+            FederationState.READY, lease_owner="", lease_expires_at=None, adapter_config=adapter_config
+        )
+        version = PrefixVersion.objects.create(
+            federation=federation, number=0, sha256=sha256, size_bytes=len(start)
+        )
+        prefixes.publish(version=version, actor="platform", reason="start prefix")
+        for enrolment in Enrolment.objects.filter(federation=federation, state=EnrolmentState.ACTIVE):
+            evaluations.request_first(enrolment=enrolment)
+        return version
+
+
+def refuse_start(*, federation: Federation, code: str, reason: str) -> None:
+    """The training side cannot serve the specification. Raises LeaseLost for a stale attempt."""
+    with transaction.atomic():
+        federation.lock_held()
+        federation.move_to(
+            FederationState.REFUSED, reason=reason, lease_owner="", lease_expires_at=None, refusal_code=code
+        )
+
+
+def invite(*, federation: Federation, tenant: Tenant) -> Enrolment:
+    """Offer a tenant a place; one that left may be invited again. Raises AlreadyInvited."""
+    enrolment, is_new = Enrolment.objects.get_or_create(federation=federation, tenant=tenant)
+    if is_new:
+        return enrolment
+    if enrolment.state != EnrolmentState.LEFT:
+        raise AlreadyInvited(tenant_id=tenant.public_id, federation_id=federation.public_id)
+    enrolment.state, enrolment.dataset = EnrolmentState.INVITED, None
+    enrolment.save(update_fields=["state", "dataset"])
+    return enrolment
+
+
+def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolment:
+    """The tenant takes its place with a dataset, or changes the dataset. Raises NotInvited, DatasetNotReady, …DoesNotFit."""
+    with transaction.atomic():
+        enrolment = (
+            Enrolment.objects.select_for_update()
+            .filter(federation=federation, tenant=tenant)
+            .exclude(state=EnrolmentState.LEFT)
+            .first()
+        )
+        if enrolment is None:
+            raise NotInvited(federation_id=federation.public_id)
+        _check_fit(federation, dataset)
+        enrolment.state, enrolment.dataset = EnrolmentState.ACTIVE, dataset
+        enrolment.save(update_fields=["state", "dataset"])
+        if federation.state == FederationState.READY:
+            evaluations.request_first(enrolment=enrolment)
+        return enrolment
+
+
+def leave(*, enrolment: Enrolment) -> Enrolment:
+    """Give the place up: later rounds go on without the tenant."""
+    enrolment.state, enrolment.dataset = EnrolmentState.LEFT, None
+    enrolment.save(update_fields=["state", "dataset"])
+    return enrolment
+
+
+def _check_fit(federation: Federation, dataset: Dataset) -> None:
+    if dataset.state != DatasetState.READY:
+        raise DatasetNotReady(dataset_id=dataset.public_id, state=dataset.state)
+    task = federation.rules.task
+    kind = dataset.facts["kind"]
+    wanted = ("label",) if isinstance(task, LabelTask) else ("completion", "messages")
+    if kind not in wanted:
+        raise DatasetDoesNotFit(
+            dataset_id=dataset.public_id, problem=f"its rows are of kind {kind}, the task takes {' or '.join(wanted)}"
+        )
+    if isinstance(task, LabelTask) and (strange := sorted(set(dataset.facts["labels"]) - set(task.label_words))):
+        raise DatasetDoesNotFit(
+            dataset_id=dataset.public_id,
+            problem=f"its label {strange[0]!r} has no label word; the federation knows {sorted(task.label_words)}",
+        )

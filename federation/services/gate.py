@@ -1,0 +1,58 @@
+"""The gate: a candidate is published unless its weighted score falls below the published version's."""
+
+from dataclasses import dataclass
+
+from federation.models import Evaluation, FederatedRound, LocalRun, PrefixVersion
+from federation.services import prefixes
+from federation.states import EvaluationState, RoundState
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Scores over the tenants that measured both versions, weighted by their examples."""
+
+    n_tenants: int
+    parent: float
+    candidate: float
+
+
+def decide(*, federated_round: FederatedRound) -> None:
+    """Publish or keep the candidate, or fail the round when too few tenants measured it. Holds the round's lock."""
+    comparison = compare(federated_round=federated_round)
+    if comparison.n_tenants < federated_round.quorum:
+        reason = f"Only {comparison.n_tenants} tenants scored the candidate and the quorum is {federated_round.quorum}."
+        federated_round.move_to(RoundState.FAILED, reason=reason)
+        return
+    tolerance = federated_round.federation.rules.gate.tolerance
+    told = f"weighted held-out score {comparison.parent:.4f} -> {comparison.candidate:.4f}, tolerance {tolerance:g}"
+    if comparison.candidate < comparison.parent - tolerance:
+        federated_round.move_to(RoundState.KEPT, reason=f"The gate kept the candidate: {told}.")
+        return
+    candidate = federated_round.candidate_version
+    assert candidate is not None
+    prefixes.publish(version=candidate, actor="gate", reason=told)
+    federated_round.move_to(RoundState.PUBLISHED, reason=f"The gate published the candidate: {told}.")
+
+
+def compare(*, federated_round: FederatedRound) -> Comparison:
+    """Weigh the candidate against its parent on the same tenants' same rows."""
+    assert federated_round.candidate_version is not None
+    candidate = _accuracies(federated_round.candidate_version)
+    parent = _accuracies(federated_round.parent_version)
+    cap = federated_round.federation.rules.aggregation.max_weight
+    weights = {
+        local_run.dataset_id: min(local_run.n_examples, cap or local_run.n_examples)
+        for local_run in LocalRun.objects.filter(federated_round=federated_round)
+        if local_run.dataset_id in candidate and local_run.dataset_id in parent
+    }
+    total = sum(weights.values()) or 1
+    return Comparison(
+        n_tenants=len(weights),
+        parent=sum(weight * parent[dataset] for dataset, weight in weights.items()) / total,
+        candidate=sum(weight * candidate[dataset] for dataset, weight in weights.items()) / total,
+    )
+
+
+def _accuracies(version: PrefixVersion) -> dict[object, float]:
+    completed = Evaluation.objects.filter(version=version, state=EvaluationState.COMPLETED)
+    return {evaluation.dataset_id: evaluation.accuracy or 0.0 for evaluation in completed}

@@ -1,0 +1,49 @@
+"""What a training worker reports of a local run: progress, an update, or a failure."""
+
+from django.db import transaction
+
+from federation import dispatch as coordinator
+from federation.models import LocalRun
+from federation.services import evaluations
+from federation.states import LocalRunState
+from tenants import storage
+
+
+def submit_update(*, local_run: LocalRun, update: bytes, metrics: dict[str, object]) -> None:
+    """Keep the update's bytes, then hand the run to the coordinator in one transaction.
+
+    Raises LeaseLost when the round has closed, was canceled, or another attempt holds the run: the bytes are then unused.
+    """
+    sha256 = storage.put(update)
+    with transaction.atomic():
+        local_run.lock_held()
+        local_run.move_to(
+            LocalRunState.SUBMITTED,
+            lease_owner="",
+            lease_expires_at=None,
+            update_sha256=sha256,
+            update_size_bytes=len(update),
+            metrics=metrics,
+        )
+        coordinator.check_update(local_run)
+
+
+def record_before(*, local_run: LocalRun, score: dict[str, float]) -> None:
+    """Keep the broadcast version's score that this run measured before it trained."""
+    federated_round = local_run.federated_round
+    evaluations.record_measured(
+        federation=federated_round.federation,
+        version=federated_round.parent_version,
+        dataset=local_run.dataset,
+        score=score,
+    )
+
+
+def fail_local_run(*, local_run: LocalRun, code: str, reason: str) -> None:
+    """The attempt met a fault that another attempt would meet again. Raises LeaseLost for a stale attempt."""
+    with transaction.atomic():
+        local_run.lock_held()
+        local_run.move_to(
+            LocalRunState.FAILED, reason=f"{code}: {reason}", lease_owner="", lease_expires_at=None
+        )
+        coordinator.advance(local_run.federated_round)

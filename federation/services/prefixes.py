@@ -1,0 +1,33 @@
+"""Publishing: the pointer and its record move together, and a roll-back is a publication like any other."""
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from federation.errors import AlreadyPublished, VersionOfAnotherFederation
+from federation.models import Federation, PrefixVersion, PublishedPrefix, PublishRecord
+
+
+def publish(*, version: PrefixVersion, actor: str, reason: str) -> PublishRecord:
+    """Point the federation to `version`, whose bytes are stored already, and record it. Raises AlreadyPublished."""
+    with transaction.atomic():
+        pointer = PublishedPrefix.objects.select_for_update().filter(federation=version.federation).first()
+        if pointer is None:
+            PublishedPrefix.objects.create(federation=version.federation, version=version)
+            return _record(version, None, actor, reason)
+        old = pointer.version
+        if old.pk == version.pk:
+            raise AlreadyPublished(version_id=version.public_id)
+        pointer.version, pointer.published_at = version, Now()  # type: ignore[assignment]
+        pointer.save(update_fields=["version", "published_at"])
+        return _record(version, old, actor, reason)
+
+
+def roll_back(*, federation: Federation, version: PrefixVersion, actor: str) -> PublishRecord:
+    """Publish another of the federation's versions by hand. Raises VersionOfAnotherFederation and AlreadyPublished."""
+    if version.federation_id != federation.pk:
+        raise VersionOfAnotherFederation(version_id=version.public_id, federation_id=federation.public_id)
+    return publish(version=version, actor=actor, reason="roll-back")
+
+
+def _record(new: PrefixVersion, old: PrefixVersion | None, actor: str, reason: str) -> PublishRecord:
+    return PublishRecord.objects.create(federation=new.federation, old=old, new=new, actor=actor, reason=reason)

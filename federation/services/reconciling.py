@@ -1,0 +1,95 @@
+"""What makes messages dispensable: whatever waits, hangs or is overdue is found in PostgreSQL and set going again.
+
+Any number of reconcilers may run at once; each row is handled under its lock.
+"""
+
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models.expressions import CombinedExpression
+from django.db.models.functions import Now
+
+from federation import dispatch as coordinator
+from federation.models import BaseModel, Evaluation, FederatedRound, Federation, LocalRun
+from federation.services import base_models, evaluations, federations, local_runs
+from federation.states import LocalRunState, RoundState
+from tenants import dispatch
+from tenants.leases import Leased
+from tenants.models import Dataset
+from tenants.services import datasets
+
+LEASED: tuple[type[Leased], ...] = (BaseModel, Dataset, Federation, LocalRun, Evaluation)
+
+
+def reconcile() -> None:
+    """One look at everything: expired leases, unanswered messages, rounds that should have moved."""
+    for model in LEASED:
+        for row in model.expired():
+            _take_back(row)
+        for row in model.overdue():
+            dispatch.wake_worker(row)
+    for local_run in _stale_submissions():
+        coordinator.check_update(local_run)
+    for federated_round in _rounds_to_look_at():
+        coordinator.advance(federated_round)
+
+
+def hand_back(row: Leased, *, reason: str) -> None:
+    """End an attempt that came to nothing: the work waits again, or fails after its last attempt.
+
+    Raises LeaseLost when the row's attempt no longer holds it.
+    """
+    with transaction.atomic():
+        row.lock_held()
+        if row.attempt >= settings.MAX_ATTEMPTS:
+            give_up(row, code="worker_lost", reason=f"{reason} This was attempt {row.attempt} of {settings.MAX_ATTEMPTS}.")
+            return
+        if isinstance(row, LocalRun | Evaluation):
+            row.move_to(row.waiting_state, reason=reason, lease_owner="", lease_expires_at=None)
+        else:
+            row.free_lease()
+        dispatch.wake_worker(row)
+
+
+def give_up(row: Leased, *, code: str, reason: str) -> None:
+    """End work for a fault that another attempt would meet again. Raises LeaseLost for a stale attempt."""
+    match row:
+        case BaseModel():
+            base_models.refuse_base_model(base_model=row, code=code, reason=reason)
+        case Dataset():
+            datasets.refuse_dataset(dataset=row, code=code, reason=reason)
+        case Federation():
+            federations.refuse_start(federation=row, code=code, reason=reason)
+        case LocalRun():
+            local_runs.fail_local_run(local_run=row, code=code, reason=reason)
+        case Evaluation():
+            evaluations.fail_evaluation(evaluation=row, reason=f"{code}: {reason}")
+        case _:
+            raise TypeError(f"{type(row).__name__} is no work of the training side")
+
+
+def _take_back(row: Leased) -> None:
+    with transaction.atomic():
+        locked = type(row).expired().select_for_update(skip_locked=True).filter(pk=row.pk).first()
+        if locked is not None:  # else another reconciler has it, or its worker was heard of after all
+            hand_back(locked, reason=f"Worker {locked.lease_owner} was not heard of within its lease.")
+
+
+def _stale_submissions() -> QuerySet[LocalRun]:
+    return LocalRun.objects.filter(state=LocalRunState.SUBMITTED, state_changed_at__lt=_long_ago())
+
+
+def _rounds_to_look_at() -> QuerySet[FederatedRound]:
+    live_runs = LocalRun.objects.filter(federated_round=OuterRef("pk"), finished_at=None)
+    live_evaluations = Evaluation.objects.filter(version=OuterRef("candidate_version"), finished_at=None)
+    late = Q(state__in=[RoundState.TRAINING, RoundState.EVALUATING], deadline_at__lt=Now())
+    trained = Q(state=RoundState.TRAINING) & ~Exists(live_runs)
+    summed = Q(state=RoundState.AGGREGATING, state_changed_at__lt=_long_ago())
+    scored = Q(state=RoundState.EVALUATING) & ~Exists(live_evaluations)
+    return FederatedRound.objects.filter(late | trained | summed | scored)
+
+
+def _long_ago() -> CombinedExpression:
+    return Now() - timedelta(seconds=settings.RESEND_SECONDS)

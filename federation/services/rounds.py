@@ -1,0 +1,172 @@
+"""A round from its opening to its end, but for the arithmetic (`aggregating`)."""
+
+from datetime import datetime, timedelta
+
+from django.db import IntegrityError, transaction
+from django.db.models import Max, QuerySet
+from django.utils import timezone
+
+from federation.errors import FederationNotReady, QuorumOutOfReach, RoundInProgress
+from federation.models import Enrolment, Evaluation, FederatedRound, Federation, LocalRun
+from federation.services import evaluations, gate
+from federation.states import (
+    EVALUATION_TRANSITIONS,
+    ROUND_LIVE,
+    EnrolmentState,
+    EvaluationState,
+    FederationState,
+    LocalRunState,
+    RoundState,
+)
+from tenants import dispatch
+
+_UNFINISHED_EVALUATION = tuple(state for state, targets in EVALUATION_TRANSITIONS.items() if targets)
+
+
+def start_round(*, federation: Federation, due_at: datetime | None = None) -> FederatedRound:
+    """Open a round from the published version and send every active tenant's local run to the workers.
+
+    Raises FederationNotReady, RoundInProgress and QuorumOutOfReach; then nothing has changed.
+    """
+    if federation.state != FederationState.READY:
+        raise FederationNotReady(federation_id=federation.public_id, state=federation.state)
+    with transaction.atomic():
+        federation.lock()
+        _check_free(federation)
+        enrolments = _active(federation)
+        quorum = federation.rules.round.quorum
+        if len(enrolments) < quorum:
+            raise QuorumOutOfReach(federation_id=federation.public_id, n_active=len(enrolments), quorum=quorum)
+        federated_round = _open(federation, quorum, due_at)
+        for enrolment in enrolments:
+            _queue_local_run(federated_round, enrolment)
+        federated_round.move_to(RoundState.TRAINING)
+        return federated_round
+
+
+def _check_free(federation: Federation) -> None:
+    if FederatedRound.objects.filter(federation=federation, state__in=ROUND_LIVE).exists():
+        raise RoundInProgress(federation_id=federation.public_id)
+
+
+def _active(federation: Federation) -> list[Enrolment]:
+    active = Enrolment.objects.filter(federation=federation, state=EnrolmentState.ACTIVE)
+    return list(active.select_related("tenant", "dataset").order_by("tenant_id"))
+
+
+def _open(federation: Federation, quorum: int, due_at: datetime | None) -> FederatedRound:
+    last = FederatedRound.objects.filter(federation=federation).aggregate(number=Max("number"))["number"] or 0
+    try:
+        with transaction.atomic():
+            return FederatedRound.objects.create(
+                federation=federation,
+                number=last + 1,
+                parent_version=federation.published.version,
+                quorum=quorum,
+                deadline_at=_deadline(federation),
+                due_at=due_at,
+            )
+    except IntegrityError:
+        raise RoundInProgress(federation_id=federation.public_id) from None
+
+
+def _deadline(federation: Federation) -> datetime:
+    return timezone.now() + timedelta(seconds=federation.rules.round.deadline_seconds)
+
+
+def _queue_local_run(federated_round: FederatedRound, enrolment: Enrolment) -> None:
+    assert enrolment.dataset is not None
+    evaluations.request(
+        federation=federated_round.federation, version=federated_round.parent_version, dataset=enrolment.dataset
+    )
+    local_run = LocalRun.objects.create(
+        tenant=enrolment.tenant,
+        federated_round=federated_round,
+        enrolment=enrolment,
+        dataset=enrolment.dataset,
+        n_examples=enrolment.dataset.facts["n_train"],
+    )
+    dispatch.wake_worker(local_run)
+
+
+def close_training(*, federated_round: FederatedRound) -> None:
+    """When all local runs have ended, or the deadline has passed: go on with what was accepted, or fail.
+
+    An update that is submitted but not yet checked holds the round open, past the deadline too: its check is under way.
+    """
+    with transaction.atomic():
+        federated_round.lock()
+        if federated_round.state != RoundState.TRAINING:
+            return
+        if timezone.now() >= federated_round.deadline_at:
+            _end_stragglers(federated_round)
+        local_runs = LocalRun.objects.filter(federated_round=federated_round)
+        if any(not local_run.is_finished for local_run in local_runs):
+            return
+        n_accepted = sum(local_run.state == LocalRunState.ACCEPTED for local_run in local_runs)
+        if n_accepted >= federated_round.quorum:
+            federated_round.move_to(RoundState.AGGREGATING)
+        else:
+            reason = f"Only {n_accepted} updates were accepted and the quorum is {federated_round.quorum}."
+            federated_round.move_to(RoundState.FAILED, reason=reason)
+
+
+def _end_stragglers(federated_round: FederatedRound) -> None:
+    late = (LocalRunState.QUEUED, LocalRunState.RUNNING)
+    for local_run in LocalRun.objects.filter(federated_round=federated_round, state__in=late):
+        local_run.move_to(
+            LocalRunState.FAILED, reason="The round's deadline passed.", lease_owner="", lease_expires_at=None
+        )
+
+
+def begin_evaluation(*, federated_round: FederatedRound) -> None:
+    """The candidate is there: every tenant of the round scores it on its held-out rows, within another deadline."""
+    candidate = federated_round.candidate_version
+    for local_run in _local_runs(federated_round):
+        evaluations.request(federation=federated_round.federation, version=candidate, dataset=local_run.dataset)
+    federated_round.move_to(RoundState.EVALUATING, deadline_at=_deadline(federated_round.federation))
+
+
+def conclude(*, federated_round: FederatedRound) -> None:
+    """When the candidate's evaluations have ended, or the deadline has passed: let the gate decide."""
+    with transaction.atomic():
+        federated_round.lock()
+        if federated_round.state != RoundState.EVALUATING:
+            return
+        unfinished = _candidate_evaluations(federated_round).filter(state__in=_UNFINISHED_EVALUATION)
+        if timezone.now() >= federated_round.deadline_at:
+            _cancel_evaluations(federated_round, reason="The round's deadline passed.")
+        if not unfinished.exists():
+            gate.decide(federated_round=federated_round)
+
+
+def cancel_round(*, federated_round: FederatedRound, actor: str) -> FederatedRound:
+    """End the round now: nothing of it is published; running workers learn it with their next heartbeat.
+
+    Raises RoundStateConflict when the round has ended already.
+    """
+    with transaction.atomic():
+        federated_round.move_to(RoundState.CANCELED, reason=f"Canceled by {actor}.")
+        for local_run in _local_runs(federated_round):
+            if not local_run.is_finished:
+                local_run.move_to(
+                    LocalRunState.CANCELED, reason="The round was canceled.", lease_owner="", lease_expires_at=None
+                )
+        _cancel_evaluations(federated_round, reason="The round was canceled.")
+        return federated_round
+
+
+def _cancel_evaluations(federated_round: FederatedRound, *, reason: str) -> None:
+    for evaluation in _candidate_evaluations(federated_round).filter(state__in=_UNFINISHED_EVALUATION):
+        evaluation.move_to(EvaluationState.CANCELED, reason=reason, lease_owner="", lease_expires_at=None)
+
+
+def _candidate_evaluations(federated_round: FederatedRound) -> QuerySet[Evaluation]:
+    if federated_round.candidate_version is None:
+        return Evaluation.objects.none()
+    return Evaluation.objects.filter(version=federated_round.candidate_version)
+
+
+def _local_runs(federated_round: FederatedRound) -> QuerySet[LocalRun]:
+    return LocalRun.objects.filter(federated_round=federated_round).select_related("tenant", "dataset")
+

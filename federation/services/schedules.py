@@ -1,0 +1,84 @@
+"""Rounds that open by themselves: schedule rows in PostgreSQL, one round at most for each due time.
+
+Missed times collapse: after an outage the schedule opens one round for the latest due time and goes on from now. A time
+that comes while a round is live, or when the quorum is out of reach, is skipped and the reason is kept in the row.
+"""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+from django.db import transaction
+
+from federation.errors import ScheduleInvalid
+from federation.models import Federation, Schedule
+from federation.services import rounds
+from tenants.errors import PreludeError
+
+
+def set_schedule(
+    *, federation: Federation, every_minutes: int | None, cron: str, time_zone: str, now: datetime
+) -> Schedule:
+    """Make or replace the federation's schedule. Raises ScheduleInvalid."""
+    if (every_minutes is None) == (cron == ""):
+        raise ScheduleInvalid(problem="give either every_minutes or cron")
+    due = next_due(every_minutes=every_minutes, cron=cron, time_zone=time_zone, after=now)
+    schedule, _ = Schedule.objects.update_or_create(
+        federation=federation,
+        defaults={"every_minutes": every_minutes, "cron": cron, "time_zone": time_zone, "next_due_at": due},
+    )
+    return schedule
+
+
+def remove_schedule(*, federation: Federation) -> None:
+    """From now on rounds open by hand only."""
+    Schedule.objects.filter(federation=federation).delete()
+
+
+def next_due(*, every_minutes: int | None, cron: str, time_zone: str, after: datetime) -> datetime:
+    """The first due time later than `after`. A cron line is read in its time zone, changes of clocks as Debian's cron does."""
+    if every_minutes is not None:
+        if every_minutes < 1:
+            raise ScheduleInvalid(problem="every_minutes must be at least 1")
+        return after + timedelta(minutes=every_minutes)
+    try:
+        zone = ZoneInfo(time_zone)
+    except (KeyError, ValueError, OSError):
+        raise ScheduleInvalid(problem=f"there is no time zone {time_zone!r}") from None
+    try:
+        return next(CronSim(cron, after.astimezone(zone))).astimezone(UTC)
+    except (CronSimError, StopIteration):
+        raise ScheduleInvalid(problem=f"the cron line {cron!r} cannot be read or is never due") from None
+
+
+def open_due_rounds(*, now: datetime) -> int:
+    """Open the round of each schedule that is due; any number of tickers may call this at once. Returns how many."""
+    n_opened = 0
+    for schedule_id in Schedule.objects.filter(next_due_at__lte=now).values_list("pk", flat=True):
+        n_opened += _open_if_due(schedule_id, now)
+    return n_opened
+
+
+def _open_if_due(schedule_id: object, now: datetime) -> int:
+    with transaction.atomic():
+        due = Schedule.objects.select_for_update(skip_locked=True).filter(pk=schedule_id, next_due_at__lte=now)
+        schedule = due.select_related("federation").first()
+        if schedule is None:
+            return 0  # another ticker has it
+        due_at = schedule.next_due_at
+        schedule.next_due_at = _following(schedule, now)
+        try:
+            federated_round = rounds.start_round(federation=schedule.federation, due_at=due_at)
+            schedule.last_outcome = f"{due_at.isoformat()}: opened {federated_round.public_id}"
+        except PreludeError as refusal:
+            schedule.last_outcome = f"{due_at.isoformat()}: skipped, {refusal.code}: {refusal}"
+        schedule.save(update_fields=["next_due_at", "last_outcome"])
+        return int("opened" in schedule.last_outcome)
+
+
+def _following(schedule: Schedule, now: datetime) -> datetime:
+    due = schedule.next_due_at
+    if schedule.every_minutes:  # keep to the raster that the schedule began
+        step = timedelta(minutes=schedule.every_minutes)
+        return due + step * ((now - due) // step + 1)
+    return next_due(every_minutes=None, cron=schedule.cron, time_zone=schedule.time_zone, after=now)

@@ -1,0 +1,118 @@
+"""A federation's specification: what all its tenants agree on, checked when the federation is made and then fixed."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from federation.errors import SpecificationInvalid
+
+TEXT_MARK = "{text}"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PrefixSettings(_Section):
+    """Prefix-tuning (Li and Liang 2021, arXiv 2101.00190), started from the key-values of a public text."""
+
+    n_virtual_tokens: int = Field(16, ge=1, le=512, description="Virtual tokens before each layer's keys and values.")
+    start_text: str = Field(min_length=1, max_length=20_000, description="Public text; never a tenant's.")
+
+
+class LabelTask(_Section):
+    """Rows of `text,label`: the model names the label with a word."""
+
+    kind: Literal["label"]
+    template: str = Field(max_length=4_000, description="The prompt; {text} stands for the row's text.")
+    label_words: dict[str, str] = Field(min_length=2, max_length=1_000, description="Each label's word.")
+    max_text_characters: int = Field(600, ge=1, le=100_000)
+
+    @model_validator(mode="after")
+    def _words_differ(self) -> Self:
+        if self.template.count(TEXT_MARK) != 1:
+            raise ValueError("template must hold {text} exactly once")
+        if not all(self.label_words) or not all(self.label_words.values()):
+            raise ValueError("label_words must hold no empty label and no empty word")
+        if len(set(self.label_words.values())) != len(self.label_words):
+            raise ValueError("label_words must differ from one another")
+        return self
+
+
+class CompletionTask(_Section):
+    """Rows of `prompt,completion` or `messages`: the model writes the completion."""
+
+    kind: Literal["completion"]
+    max_tokens: int = Field(512, ge=8, le=32_768)
+
+
+class Training(_Section):
+    """One tenant's local training in one round."""
+
+    learning_rate: float = Field(5e-3, gt=0, le=0.05)
+    n_steps: int = Field(12, ge=1, le=100_000)
+    batch_size: int = Field(8, ge=1, le=1_024)
+    gradient_clip: float = Field(1.0, gt=0, le=1_000)
+    seed: int = Field(0, ge=0, le=2**31 - 1)
+
+
+class Aggregation(_Section):
+    """How accepted updates become the next version."""
+
+    rule: Literal["weighted_mean"] = "weighted_mean"
+    max_weight: int | None = Field(None, ge=1, description="No tenant counts for more examples than this.")
+    max_relative_norm: float = Field(1.0, gt=0, le=100, description="Of an update against its parent version.")
+
+
+class RoundRules(_Section):
+    """When a round may close."""
+
+    quorum: int = Field(2, ge=1, le=100_000, description="Accepted updates that a round needs.")
+    deadline_seconds: int = Field(3_600, ge=1, le=30 * 86_400)
+
+
+class Gate(_Section):
+    """When a candidate is published."""
+
+    tolerance: float = Field(0.005, ge=0, le=1, description="By how much the weighted score may fall.")
+
+
+class Held(_Section):
+    """What is measured on rows that nobody trains on."""
+
+    n_held_out_rows: int = Field(200, ge=1, le=100_000)
+
+
+class FederationSpecification(_Section):
+    """All that a federation's tenants agree on."""
+
+    method: Literal["prefix"] = "prefix"
+    method_settings: PrefixSettings
+    task: Annotated[LabelTask | CompletionTask, Field(discriminator="kind")]
+    training: Training = Training()
+    aggregation: Aggregation = Aggregation()
+    round: RoundRules = RoundRules()
+    gate: Gate = Gate()
+    evaluation: Held = Held()
+
+    def as_json(self) -> dict[str, Any]:
+        """The form that is stored and sent."""
+        return self.model_dump(mode="json")
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the canonical form, by which a version names the rules it was made under."""
+        canonical = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def parse_specification(data: object) -> FederationSpecification:
+    """Check what a caller sent. Raises SpecificationInvalid with the first faulty field."""
+    try:
+        return FederationSpecification.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "specification"
+        raise SpecificationInvalid(field=field, problem=first["msg"]) from None

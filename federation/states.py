@@ -1,0 +1,109 @@
+"""States and moves of a federation's things, as pure data."""
+
+from django.db import models
+
+
+class RoundState(models.TextChoices):
+    """A round from its opening to its end."""
+
+    OPEN = "open"
+    TRAINING = "training"
+    AGGREGATING = "aggregating"
+    EVALUATING = "evaluating"
+    PUBLISHED = "published"
+    KEPT = "kept"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class LocalRunState(models.TextChoices):
+    """One tenant's training within a round."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUBMITTED = "submitted"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class EvaluationState(models.TextChoices):
+    """One version's score on one tenant's held-out rows."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class FederationState(models.TextChoices):
+    """A federation can hold rounds once its start prefix is there."""
+
+    PREPARING = "preparing"
+    READY = "ready"
+    REFUSED = "refused"
+
+
+class BaseModelState(models.TextChoices):
+    """A base model is usable once the training side has read it."""
+
+    REGISTERING = "registering"
+    READY = "ready"
+    REFUSED = "refused"
+
+
+class EnrolmentState(models.TextChoices):
+    """A tenant's place in a federation."""
+
+    INVITED = "invited"
+    ACTIVE = "active"
+    LEFT = "left"
+
+
+_R, _L, _E = RoundState, LocalRunState, EvaluationState
+
+ROUND_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    _R.OPEN: (_R.TRAINING, _R.FAILED, _R.CANCELED),
+    _R.TRAINING: (_R.AGGREGATING, _R.FAILED, _R.CANCELED),
+    _R.AGGREGATING: (_R.EVALUATING, _R.FAILED, _R.CANCELED),
+    _R.EVALUATING: (_R.PUBLISHED, _R.KEPT, _R.FAILED, _R.CANCELED),
+    _R.PUBLISHED: (),
+    _R.KEPT: (),
+    _R.FAILED: (),
+    _R.CANCELED: (),
+}
+ROUND_TERMINAL: tuple[str, ...] = tuple(state for state, targets in ROUND_TRANSITIONS.items() if not targets)
+ROUND_LIVE: tuple[str, ...] = tuple(state for state, targets in ROUND_TRANSITIONS.items() if targets)
+
+LOCAL_RUN_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    _L.QUEUED: (_L.RUNNING, _L.FAILED, _L.CANCELED),
+    _L.RUNNING: (_L.QUEUED, _L.SUBMITTED, _L.FAILED, _L.CANCELED),
+    _L.SUBMITTED: (_L.ACCEPTED, _L.REJECTED, _L.CANCELED),
+    _L.ACCEPTED: (),
+    _L.REJECTED: (),
+    _L.FAILED: (),
+    _L.CANCELED: (),
+}
+LOCAL_RUN_TERMINAL: tuple[str, ...] = tuple(state for state, targets in LOCAL_RUN_TRANSITIONS.items() if not targets)
+
+EVALUATION_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    _E.QUEUED: (_E.RUNNING, _E.COMPLETED, _E.FAILED, _E.CANCELED),
+    _E.RUNNING: (_E.QUEUED, _E.COMPLETED, _E.FAILED, _E.CANCELED),
+    _E.COMPLETED: (),
+    _E.FAILED: (),
+    _E.CANCELED: (),
+}
+EVALUATION_TERMINAL: tuple[str, ...] = tuple(s for s, targets in EVALUATION_TRANSITIONS.items() if not targets)
+
+FEDERATION_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    FederationState.PREPARING: (FederationState.READY, FederationState.REFUSED),
+    FederationState.READY: (),
+    FederationState.REFUSED: (),
+}
+BASE_MODEL_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    BaseModelState.REGISTERING: (BaseModelState.READY, BaseModelState.REFUSED),
+    BaseModelState.READY: (),
+    BaseModelState.REFUSED: (),
+}

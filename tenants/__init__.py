@@ -1,0 +1,1 @@
+"""Tenants: who owns data and who may do what."""

@@ -1,0 +1,126 @@
+"""Refusals of the tenants' side, each with a stable code. No HTTP here: `api.errors` maps classes to statuses."""
+
+from typing import ClassVar
+
+
+class PreludeError(Exception):
+    """The base of every refusal: `code` is stable, the text says what happened, to which id, and what is allowed."""
+
+    code: ClassVar[str] = "prelude_error"
+
+
+class NotFound(PreludeError):
+    """No such object, or one that the caller may not know of: the two are told apart nowhere."""
+
+    code = "not_found"
+
+    def __init__(self, *, kind: str, public_id: str) -> None:
+        super().__init__(f"There is no {kind} {public_id!r}.")
+
+
+class TenantSlugTaken(PreludeError):
+    """Two tenants may not share a slug."""
+
+    code = "tenant_slug_taken"
+
+    def __init__(self, *, slug: str) -> None:
+        super().__init__(f"A tenant with the slug {slug!r} exists already; choose another.")
+
+
+class TenantSuspended(PreludeError):
+    """A suspended tenant's keys open nothing."""
+
+    code = "tenant_suspended"
+
+    def __init__(self, *, tenant_id: str) -> None:
+        super().__init__(f"Tenant {tenant_id} is suspended; an operator can lift that.")
+
+
+class MembershipExists(PreludeError):
+    """One membership per person and tenant."""
+
+    code = "membership_exists"
+
+    def __init__(self, *, email: str, tenant_id: str) -> None:
+        super().__init__(f"{email} is a member of tenant {tenant_id} already.")
+
+
+class ApiKeyInvalid(PreludeError):
+    """The key is unknown, altered or revoked; the text does not say which."""
+
+    code = "api_key_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("The API key is not valid. Send `Authorization: Bearer prl_…` with a key that is not revoked.")
+
+
+class DatasetFormatUnknown(PreludeError):
+    """The file's name does not tell a format that can be read."""
+
+    code = "dataset_format_unknown"
+
+    def __init__(self, *, file_name: str) -> None:
+        super().__init__(f"The file {file_name!r} is neither .jsonl, .csv nor .parquet; these three are read.")
+
+
+class DatasetEmpty(PreludeError):
+    """A file of no bytes."""
+
+    code = "dataset_empty"
+
+    def __init__(self, *, file_name: str) -> None:
+        super().__init__(f"The file {file_name!r} has no bytes; a dataset needs at least one row.")
+
+
+class DatasetTooLarge(PreludeError):
+    """The upload was ended as soon as it passed the limit; nothing of it is kept."""
+
+    code = "dataset_too_large"
+
+    def __init__(self, *, file_name: str, limit_bytes: int) -> None:
+        super().__init__(f"The file {file_name!r} is larger than {limit_bytes} bytes, the limit for one dataset.")
+
+
+class DatasetNotText(PreludeError):
+    """The first bytes are not what the format begins with."""
+
+    code = "dataset_encoding"
+
+    def __init__(self, *, file_name: str, wanted: str) -> None:
+        super().__init__(f"The file {file_name!r} does not begin as {wanted}; nothing was kept.")
+
+
+class DatasetInUse(PreludeError):
+    """A dataset that an enrolment names or a local run has used cannot be deleted."""
+
+    code = "dataset_in_use"
+
+    def __init__(self, *, dataset_id: str) -> None:
+        super().__init__(f"Dataset {dataset_id} is or was used by a federation; only a dataset that was never enrolled is deleted.")
+
+
+class DatasetStateConflict(PreludeError):
+    """The move is not in `tenants.states.DATASET_TRANSITIONS`."""
+
+    code = "dataset_state_conflict"
+
+    def __init__(self, *, dataset_id: str, state: str, wanted: str) -> None:
+        super().__init__(f"Dataset {dataset_id} is {state} and cannot become {wanted}.")
+
+
+class LeaseLost(PreludeError):
+    """A write with a stale fencing token: another attempt owns the work now, or it has ended."""
+
+    code = "lease_lost"
+
+    def __init__(self, *, public_id: str, attempt: int) -> None:
+        super().__init__(f"Attempt {attempt} no longer holds {public_id}; its result is not used.")
+
+
+class ScopeMissing(PreludeError):
+    """Code touched a tenant's rows without saying on whose behalf: a defect of ours, never of a caller."""
+
+    code = "scope_missing"
+
+    def __init__(self) -> None:
+        super().__init__("No tenant and no platform scope is in force; enter one from `tenants.scoping` first.")

@@ -1,0 +1,93 @@
+"""Work of the training side: a claim by compare-and-swap, a lease that must be kept alive, a fencing token.
+
+Messages may be lost, doubled or late; these columns decide. `attempt` is the fencing token: it grows with each claim, and
+a write that names an older one is refused. Times are the database's, so that no machine's clock matters.
+"""
+
+from datetime import timedelta
+from typing import ClassVar, Self
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from tenants.errors import LeaseLost
+from tenants.ids import Identified
+
+
+class Leased(Identified):
+    """A row that a training worker works on, for as long as its lease lasts."""
+
+    task_name: ClassVar[str]  # the Celery task that does this work
+    waiting_state: ClassVar[str]  # in which it may be claimed
+    running_state: ClassVar[str]  # in which a worker holds it; may be the same
+
+    state: "models.CharField[str, str]"
+    attempt = models.PositiveIntegerField(default=0)
+    lease_owner = models.CharField(max_length=200, blank=True, default="")
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    n_sent = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        abstract = True
+
+    def message(self) -> list[str]:
+        """The arguments of the message that wakes a worker: ids, nothing else."""
+        return [self.public_id]
+
+    @classmethod
+    def claim(cls, pk: object, *, owner: str) -> Self:
+        """Take the work if it waits and nobody holds it. Raises LeaseLost when there is nothing to take."""
+        claimed = cls._base_manager.filter(pk=pk, state=cls.waiting_state, lease_expires_at=None).update(
+            state=cls.running_state,
+            attempt=F("attempt") + 1,
+            lease_owner=owner,
+            lease_expires_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
+        )
+        row = cls._base_manager.get(pk=pk)
+        if claimed != 1:
+            raise LeaseLost(public_id=row.public_id, attempt=row.attempt + 1)
+        return row
+
+    @classmethod
+    def held(cls, pk: object, *, attempt: int) -> models.QuerySet[Self]:
+        """The row, if this attempt still holds it: the filter of every write that a worker makes."""
+        return cls._base_manager.filter(
+            pk=pk, state=cls.running_state, attempt=attempt, lease_expires_at__isnull=False
+        )
+
+    def keep(self, **changes: object) -> None:
+        """Extend the lease and write progress. Raises LeaseLost when another attempt owns the work or it has ended."""
+        expires_at = Now() + timedelta(seconds=settings.LEASE_SECONDS)
+        if self.held(self.pk, attempt=self.attempt).update(lease_expires_at=expires_at, **changes) != 1:
+            raise LeaseLost(public_id=self.public_id, attempt=self.attempt)
+
+    def lock_held(self) -> None:
+        """Lock and reload the row for the write that ends this attempt. Raises LeaseLost when it is no longer held."""
+        attempt = self.attempt
+        row = self.held(self.pk, attempt=attempt).select_for_update().first()
+        if row is None:
+            raise LeaseLost(public_id=self.public_id, attempt=attempt)
+        self.refresh_from_db()
+
+    @classmethod
+    def expired(cls) -> models.QuerySet[Self]:
+        """Rows whose worker has not been heard of in time."""
+        return cls._base_manager.filter(state=cls.running_state, lease_expires_at__lt=Now())
+
+    @classmethod
+    def overdue(cls) -> models.QuerySet[Self]:
+        """Rows that wait although their message was sent long ago; each re-send doubles the patience, up to 64 times."""
+        patience = timedelta(seconds=settings.RESEND_SECONDS)
+        late = Q(sent_at=None)
+        for doublings in range(7):
+            due = Q(sent_at__lt=Now() - patience * 2**doublings)
+            late |= due & (Q(n_sent=doublings + 1) if doublings < 6 else Q(n_sent__gt=doublings))
+        return cls._base_manager.filter(late, state=cls.waiting_state, lease_expires_at=None)
+
+    def free_lease(self) -> None:
+        """Forget who held the row; the state is the caller's to move."""
+        self.lease_owner, self.lease_expires_at = "", None
+        self.save(update_fields=["lease_owner", "lease_expires_at"])

@@ -1,0 +1,7 @@
+"""Rows of the tenants' side."""
+
+from tenants.models.datasets import Dataset
+from tenants.models.owned import TenantOwned
+from tenants.models.tenants import ApiKey, Membership, Tenant
+
+__all__ = ["ApiKey", "Dataset", "Membership", "Tenant", "TenantOwned"]

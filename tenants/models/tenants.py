@@ -1,0 +1,76 @@
+"""Companies that are customers, their people and their programs' keys."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models.functions import Now
+
+from tenants.ids import Identified
+from tenants.scoping import TenantTableManager
+from tenants.models.owned import TenantOwned
+from tenants.states import Role, TenantState
+
+
+class Tenant(Identified):
+    """A customer. Its data key encrypts its datasets and is itself wrapped by the platform's master key."""
+
+    id_prefix = "tnt"
+
+    name = models.CharField(max_length=200)
+    slug = models.SlugField(max_length=63)
+    state = models.CharField(max_length=16, choices=TenantState, default=TenantState.ACTIVE)
+    wrapped_data_key = models.BinaryField(editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = TenantTableManager["Tenant"]()
+
+    class Meta:
+        verbose_name = "tenant"
+        ordering = ["slug"]
+        constraints = [
+            models.UniqueConstraint(fields=["slug"], name="tenant_slug_unique"),
+            models.CheckConstraint(condition=models.Q(state__in=TenantState.values), name="tenant_state_known"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Membership(TenantOwned):
+    """A person's role within a tenant."""
+
+    id_prefix = "mem"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=16, choices=Role)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        verbose_name = "membership"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "user"], name="membership_unique"),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.role})"
+
+
+class ApiKey(TenantOwned):
+    """A program's key: the secret is shown once and only its keyed digest is stored. No tenant: an operator's key."""
+
+    id_prefix = "key"
+
+    tenant = models.ForeignKey(  # type: ignore[assignment]  # an operator's key belongs to no tenant
+        "tenants.Tenant", null=True, blank=True, on_delete=models.CASCADE, related_name="api_keys"
+    )
+    name = models.CharField(max_length=200)
+    digest = models.BinaryField(max_length=32, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return self.name

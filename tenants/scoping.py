@@ -1,0 +1,94 @@
+"""On whose behalf the database is asked: row-level security, set with the transaction and never with the session.
+
+Entry points (views, tasks, commands, the console) enter a scope; services and selectors only run inside one. With none in
+force PostgreSQL shows no tenant's rows and the managers refuse before it is asked: two walls, both failing closed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
+
+from django.db import connection, models, transaction
+
+from tenants.errors import ScopeMissing
+
+PLATFORM_ROLE = "prelude_platform"
+APPLICATION_ROLE = "prelude_app"
+SETTING = "app.tenant_id"
+
+M = TypeVar("M", bound=models.Model)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The database role and the tenant in force; `tenant_id` is None for the platform's own work across tenants."""
+
+    role: str
+    tenant_id: UUID | None
+
+
+_IN_FORCE: ContextVar[Scope | None] = ContextVar("scope_in_force", default=None)
+
+
+def in_force() -> Scope | None:
+    """The scope that the running code is in, if any."""
+    return _IN_FORCE.get()
+
+
+@contextmanager
+def tenant(tenant_id: UUID) -> Iterator[None]:
+    """A transaction that sees and writes this tenant's rows alone."""
+    with _enter(Scope(role="none", tenant_id=tenant_id)):
+        yield
+
+
+@contextmanager
+def platform() -> Iterator[None]:
+    """A transaction of the platform's own work across tenants, as the database role `prelude_platform`."""
+    with _enter(Scope(role=PLATFORM_ROLE, tenant_id=None)):
+        yield
+
+
+@contextmanager
+def _enter(scope: Scope) -> Iterator[None]:
+    outer = _IN_FORCE.get()
+    token = _IN_FORCE.set(scope)
+    try:
+        with transaction.atomic():
+            _apply(scope)
+            yield
+            if connection.savepoint_ids and not connection.needs_rollback:
+                # SET LOCAL outlives a savepoint: within a longer transaction the outer scope is put back by hand.
+                # (A savepoint that is rolled back puts it back by itself.)
+                _apply(outer)
+    finally:
+        _IN_FORCE.reset(token)
+
+
+def _apply(scope: Scope | None) -> None:
+    role = scope.role if scope else "none"
+    tenant_text = str(scope.tenant_id) if scope and scope.tenant_id else ""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('role', %s, true), set_config(%s, %s, true)", [role, SETTING, tenant_text])
+
+
+class ScopedManager(models.Manager[M]):
+    """Fails closed: without a scope it raises, with a tenant's it filters, with the platform's it sees all."""
+
+    tenant_column = "tenant_id"
+
+    def get_queryset(self) -> models.QuerySet[M]:
+        scope = in_force()
+        if scope is None:
+            raise ScopeMissing()
+        queryset = super().get_queryset()
+        return queryset if scope.tenant_id is None else queryset.filter(**{self.tenant_column: scope.tenant_id})
+
+
+class TenantTableManager(ScopedManager[M]):
+    """The same for the table of tenants itself."""
+
+    tenant_column = "id"

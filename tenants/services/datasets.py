@@ -1,0 +1,69 @@
+"""A dataset from its upload to its verdict, and the way to its rows."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import transaction
+from django.db.models import ProtectedError
+
+from tenants import dispatch, encryption, storage
+from tenants.errors import DatasetInUse
+from tenants.models import Dataset
+from tenants.services.tenants import data_key
+from tenants.services.uploads import DatasetUpload
+from tenants.states import DatasetState
+
+
+def create_dataset(*, name: str, upload: DatasetUpload) -> Dataset:
+    """Keep a finished upload and send it to be validated. A failure leaves neither a row nor bytes behind."""
+    blob_name = storage.put_file(upload.ciphertext)
+    try:
+        with transaction.atomic():
+            dataset = Dataset.objects.create(
+                id=upload.dataset_id,
+                tenant=upload.tenant,
+                name=name,
+                format=upload.format,
+                blob_name=blob_name,
+                size_bytes=upload.size_bytes,
+            )
+            dispatch.wake_worker(dataset)
+            return dataset
+    except BaseException:
+        storage.delete(blob_name)
+        raise
+
+
+def accept_dataset(*, dataset: Dataset, facts: dict[str, object]) -> None:
+    """The training side found the rows sound. Raises LeaseLost for a stale attempt."""
+    _conclude(dataset, DatasetState.READY, facts=facts)
+
+
+def refuse_dataset(*, dataset: Dataset, code: str, reason: str, row: int | None = None) -> None:
+    """The training side found a fault. Raises LeaseLost for a stale attempt."""
+    _conclude(dataset, DatasetState.REFUSED, reason=reason, refusal_code=code, refusal_row=row)
+
+
+def _conclude(dataset: Dataset, state: DatasetState, *, reason: str = "", **changes: object) -> None:
+    with transaction.atomic():
+        dataset.lock_held()
+        dataset.move_to(state, reason=reason, lease_owner="", lease_expires_at=None, **changes)
+
+
+def delete_dataset(*, dataset: Dataset) -> None:
+    """Remove the row, and the bytes once that is committed. Raises DatasetInUse when a federation has used it."""
+    blob_name = dataset.blob_name
+    try:
+        dataset.delete()
+    except ProtectedError:
+        raise DatasetInUse(dataset_id=dataset.public_id) from None
+    transaction.on_commit(lambda: storage.delete(blob_name))
+
+
+@contextmanager
+def open_rows(dataset: Dataset) -> Iterator[io.BufferedReader]:
+    """The dataset in the clear, as a seekable stream that decrypts chunk by chunk: for training workers alone."""
+    with storage.open_blob(dataset.blob_name) as ciphertext:
+        reader = encryption.DecryptingReader(ciphertext, data_key(dataset.tenant), dataset.encryption_context)
+        yield io.BufferedReader(reader)

@@ -1,0 +1,52 @@
+"""Registering tenants and their people."""
+
+import base64
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, transaction
+
+from tenants import encryption
+from tenants.errors import MembershipExists, TenantSlugTaken
+from tenants.ids import uuid7
+from tenants.models import Membership, Tenant
+from tenants.states import Role
+
+
+def create_tenant(*, name: str, slug: str) -> Tenant:
+    """A tenant with a data key of its own, wrapped by the master key. Raises TenantSlugTaken."""
+    tenant_id = uuid7()
+    wrapped = encryption.wrap(master_key(), encryption.new_data_key(), tenant_id=tenant_id)
+    try:
+        with transaction.atomic():
+            return Tenant.objects.create(id=tenant_id, name=name, slug=slug, wrapped_data_key=wrapped)
+    except IntegrityError:
+        raise TenantSlugTaken(slug=slug) from None
+
+
+def data_key(tenant: Tenant) -> bytes:
+    """The tenant's key in the clear: for the stream that encrypts an upload and the worker that reads it."""
+    return encryption.unwrap(master_key(), bytes(tenant.wrapped_data_key), tenant_id=UUID(str(tenant.id)))
+
+
+def master_key() -> bytes:
+    """The platform's key-encryption key, 32 bytes from the environment."""
+    return base64.b64decode(settings.MASTER_KEY.get_secret_value())
+
+
+def add_member(*, tenant: Tenant, email: str, role: Role) -> Membership:
+    """Give a person a role; one that is new gets an account without a password. Raises MembershipExists."""
+    users = get_user_model()
+    address = email.lower()
+    user, _ = users.objects.get_or_create(username=address, defaults={"email": address})
+    try:
+        with transaction.atomic():
+            return Membership.objects.create(tenant=tenant, user=user, role=role)
+    except IntegrityError:
+        raise MembershipExists(email=address, tenant_id=tenant.public_id) from None
+
+
+def remove_member(*, membership: Membership) -> None:
+    """End a person's membership; the account stays."""
+    membership.delete()

@@ -1,0 +1,72 @@
+"""Receiving a dataset's bytes: encrypted as they arrive, so that no plain copy is ever on the platform's disks."""
+
+import codecs
+import tempfile
+from pathlib import PurePath
+from uuid import UUID
+
+from tenants import encryption
+from tenants.errors import DatasetEmpty, DatasetFormatUnknown, DatasetNotText, DatasetTooLarge
+from tenants.ids import uuid7
+from tenants.models import Dataset, Tenant
+from tenants.services.tenants import data_key
+from tenants.states import DatasetFormat
+
+_PARQUET_MAGIC = b"PAR1"
+
+
+class DatasetUpload:
+    """One file on its way in: `write` as it arrives, then `finish`; `abort` (or garbage collection) leaves nothing."""
+
+    def __init__(self, *, tenant: Tenant, file_name: str, limit_bytes: int) -> None:
+        """Raises DatasetFormatUnknown when the file's name does not end in a format that is read."""
+        self.file_name = PurePath(file_name).name
+        self.format = _format_of(self.file_name)
+        self.dataset_id: UUID = uuid7()
+        self.tenant = tenant
+        self.size_bytes = 0
+        self._limit_bytes = limit_bytes
+        self.ciphertext = tempfile.NamedTemporaryFile(prefix="prelude-upload-")  # noqa: SIM115 - closed by finish or abort
+        context = Dataset.blob_context(str(self.dataset_id))
+        self._writer = encryption.EncryptingWriter(self.ciphertext, data_key(tenant), context)
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes. Raises DatasetTooLarge and DatasetNotText as soon as they can be told."""
+        if self.size_bytes == 0:
+            self._check_beginning(chunk)
+        self.size_bytes += len(chunk)
+        if self.size_bytes > self._limit_bytes:
+            raise DatasetTooLarge(file_name=self.file_name, limit_bytes=self._limit_bytes)
+        self._writer.write(chunk)
+
+    def finish(self) -> None:
+        """No more bytes will come. Raises DatasetEmpty when none came at all."""
+        if self.size_bytes == 0:
+            raise DatasetEmpty(file_name=self.file_name)
+        self._writer.close()
+        self.ciphertext.flush()
+
+    def abort(self) -> None:
+        """Forget what has arrived."""
+        self.ciphertext.close()
+
+    def _check_beginning(self, chunk: bytes) -> None:
+        if self.format == DatasetFormat.PARQUET:
+            if not chunk.startswith(_PARQUET_MAGIC[: len(chunk)]):
+                raise DatasetNotText(file_name=self.file_name, wanted="a Parquet file (PAR1)")
+            return
+        try:
+            text = codecs.getincrementaldecoder("utf-8-sig")().decode(chunk)
+        except UnicodeDecodeError:
+            raise DatasetNotText(file_name=self.file_name, wanted="UTF-8 text") from None
+        if "\x00" in text:
+            raise DatasetNotText(file_name=self.file_name, wanted="text without NUL characters")
+        if self.format == DatasetFormat.JSONL and text.strip() and not text.lstrip().startswith("{"):
+            raise DatasetNotText(file_name=self.file_name, wanted="JSON objects, one a line")
+
+
+def _format_of(file_name: str) -> DatasetFormat:
+    ending = PurePath(file_name).suffix.removeprefix(".").lower()
+    if ending not in DatasetFormat.values:
+        raise DatasetFormatUnknown(file_name=file_name)
+    return DatasetFormat(ending)

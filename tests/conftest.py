@@ -1,0 +1,101 @@
+"""What all tests share: the migrated database as the application's role, scopes, tenants, clients, captured messages."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from django.core.management import call_command
+from django.test import TransactionTestCase
+from pytest_django import DjangoDbBlocker
+from rest_framework.test import APIClient
+
+from tenants import dispatch, scoping
+from tenants.models import Tenant
+from tenants.services.api_keys import create_api_key
+from tests.factories import TenantFactory
+from tests.session import SERVERS
+
+_KEPT_TABLES = ("django_migrations", "django_content_type", "auth_permission")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_blocker: DjangoDbBlocker) -> None:
+    """Migrate as the owner; the tests themselves connect as the application's role."""
+    with django_db_blocker.unblock():
+        call_command("migrate", database="owner", verbosity=0)
+
+
+def _truncate_as_owner(_: TransactionTestCase) -> None:
+    with psycopg.connect(SERVERS.owner_database_url) as connection:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        names = ", ".join(f'"{name}"' for (name,) in rows if name not in _KEPT_TABLES)
+        connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")  # type: ignore[call-overload]
+
+
+# The application's role may not truncate, which is how Django cleans up after tests with real transactions.
+TransactionTestCase._fixture_teardown = _truncate_as_owner  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message as it would have gone to the broker."""
+
+    task_name: str
+    ids: list[str]
+    queue: str
+
+
+@pytest.fixture(autouse=True)
+def sent_messages(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
+    """Messages that were sent after a commit, kept from the broker."""
+    messages: list[Message] = []
+    monkeypatch.setattr(
+        dispatch, "_publish", lambda name, ids, queue: messages.append(Message(name, ids, queue))
+    )
+    return messages
+
+
+@pytest.fixture
+def platform_scope(db: None) -> Iterator[None]:
+    """The whole test in the platform's scope."""
+    with scoping.platform():
+        yield
+
+
+@pytest.fixture
+def acme(db: None) -> Tenant:
+    """The tenant whose things are at stake."""
+    return TenantFactory.create(name="Acme", slug="acme")
+
+
+@pytest.fixture
+def globex(db: None) -> Tenant:
+    """The outsider."""
+    return TenantFactory.create(name="Globex", slug="globex")
+
+
+def _client(tenant: Tenant | None) -> APIClient:
+    with scoping.platform():
+        key = create_api_key(tenant=tenant, name="tests")
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key.text}")
+    return client
+
+
+@pytest.fixture
+def acme_client(acme: Tenant) -> APIClient:
+    """HTTP with a key of Acme's."""
+    return _client(acme)
+
+
+@pytest.fixture
+def globex_client(globex: Tenant) -> APIClient:
+    """HTTP with a key of the outsider's."""
+    return _client(globex)
+
+
+@pytest.fixture
+def operator_client(db: None) -> APIClient:
+    """HTTP with an operator's key."""
+    return _client(None)

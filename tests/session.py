@@ -1,0 +1,35 @@
+"""A pytest plugin that is loaded before Django's settings: starts PostgreSQL and Valkey and tells the environment."""
+
+import base64
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+from tests.servers import start_servers
+
+DIRECTORY = Path(tempfile.mkdtemp(prefix="prl"))
+SERVERS = start_servers(DIRECTORY / "s")
+
+os.environ.update(
+    DATABASE_URL=SERVERS.database_url,
+    OWNER_DATABASE_URL=SERVERS.owner_database_url,
+    BROKER_URL=SERVERS.broker_url,
+    PRELUDE_SECRET_KEY=secrets.token_urlsafe(48),
+    PRELUDE_KEY_PEPPER=secrets.token_urlsafe(48),
+    PRELUDE_MASTER_KEY=base64.b64encode(secrets.token_bytes(32)).decode(),
+    PRELUDE_STORAGE_ROOT=str(DIRECTORY / "storage"),
+    PRELUDE_BASE_MODELS_ROOT=str(DIRECTORY / "base-models"),
+    PRELUDE_ALLOWED_HOSTS="testserver,127.0.0.1,localhost",
+    PRELUDE_HTTPS_ONLY="false",
+    DJANGO_SETTINGS_MODULE="deploy.settings",
+    HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",
+)
+
+
+def pytest_unconfigure() -> None:
+    """Stop the servers and forget their data."""
+    SERVERS.stop()
+    shutil.rmtree(DIRECTORY, ignore_errors=True)
