@@ -18,7 +18,9 @@ class _Section(BaseModel):
 class PrefixSettings(_Section):
     """Prefix-tuning (Li and Liang 2021, arXiv 2101.00190), started from the key-values of a public text."""
 
-    n_virtual_tokens: int = Field(16, ge=1, le=512, description="Virtual tokens before each layer's keys and values.")
+    n_virtual_tokens: int = Field(
+        16, ge=1, le=512, description="Virtual tokens before each layer's keys and values."
+    )
     start_text: str = Field(min_length=1, max_length=20_000, description="Public text; never a tenant's.")
 
 
@@ -63,7 +65,9 @@ class Aggregation(_Section):
 
     rule: Literal["weighted_mean"] = "weighted_mean"
     max_weight: int | None = Field(None, ge=1, description="No tenant counts for more examples than this.")
-    max_relative_norm: float = Field(1.0, gt=0, le=100, description="Of an update against its parent version.")
+    max_relative_norm: float = Field(
+        1.0, gt=0, le=100, description="Of an update against its parent version."
+    )
 
 
 class RoundRules(_Section):

@@ -86,7 +86,9 @@ LOCAL_RUN_TRANSITIONS: dict[str, tuple[str, ...]] = {
     _L.FAILED: (),
     _L.CANCELED: (),
 }
-LOCAL_RUN_TERMINAL: tuple[str, ...] = tuple(state for state, targets in LOCAL_RUN_TRANSITIONS.items() if not targets)
+LOCAL_RUN_TERMINAL: tuple[str, ...] = tuple(
+    state for state, targets in LOCAL_RUN_TRANSITIONS.items() if not targets
+)
 
 EVALUATION_TRANSITIONS: dict[str, tuple[str, ...]] = {
     _E.QUEUED: (_E.RUNNING, _E.COMPLETED, _E.FAILED, _E.CANCELED),
@@ -95,7 +97,9 @@ EVALUATION_TRANSITIONS: dict[str, tuple[str, ...]] = {
     _E.FAILED: (),
     _E.CANCELED: (),
 }
-EVALUATION_TERMINAL: tuple[str, ...] = tuple(s for s, targets in EVALUATION_TRANSITIONS.items() if not targets)
+EVALUATION_TERMINAL: tuple[str, ...] = tuple(
+    s for s, targets in EVALUATION_TRANSITIONS.items() if not targets
+)
 
 FEDERATION_TRANSITIONS: dict[str, tuple[str, ...]] = {
     FederationState.PREPARING: (FederationState.READY, FederationState.REFUSED),

@@ -51,7 +51,9 @@ class ApiKeyInvalid(PreludeError):
     code = "api_key_invalid"
 
     def __init__(self) -> None:
-        super().__init__("The API key is not valid. Send `Authorization: Bearer prl_…` with a key that is not revoked.")
+        super().__init__(
+            "The API key is not valid. Send `Authorization: Bearer prl_…` with a key that is not revoked."
+        )
 
 
 class DatasetFormatUnknown(PreludeError):
@@ -60,7 +62,9 @@ class DatasetFormatUnknown(PreludeError):
     code = "dataset_format_unknown"
 
     def __init__(self, *, file_name: str) -> None:
-        super().__init__(f"The file {file_name!r} is neither .jsonl, .csv nor .parquet; these three are read.")
+        super().__init__(
+            f"The file {file_name!r} is neither .jsonl, .csv nor .parquet; these three are read."
+        )
 
 
 class DatasetEmpty(PreludeError):
@@ -78,7 +82,9 @@ class DatasetTooLarge(PreludeError):
     code = "dataset_too_large"
 
     def __init__(self, *, file_name: str, limit_bytes: int) -> None:
-        super().__init__(f"The file {file_name!r} is larger than {limit_bytes} bytes, the limit for one dataset.")
+        super().__init__(
+            f"The file {file_name!r} is larger than {limit_bytes} bytes, the limit for one dataset."
+        )
 
 
 class DatasetNotText(PreludeError):
@@ -96,7 +102,9 @@ class DatasetInUse(PreludeError):
     code = "dataset_in_use"
 
     def __init__(self, *, dataset_id: str) -> None:
-        super().__init__(f"Dataset {dataset_id} is or was used by a federation; only a dataset that was never enrolled is deleted.")
+        super().__init__(
+            f"Dataset {dataset_id} is or was used by a federation; only a dataset that was never enrolled is deleted."
+        )
 
 
 class DatasetStateConflict(PreludeError):
@@ -123,4 +131,6 @@ class ScopeMissing(PreludeError):
     code = "scope_missing"
 
     def __init__(self) -> None:
-        super().__init__("No tenant and no platform scope is in force; enter one from `tenants.scoping` first.")
+        super().__init__(
+            "No tenant and no platform scope is in force; enter one from `tenants.scoping` first."
+        )

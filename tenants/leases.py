@@ -22,6 +22,7 @@ class Leased(Identified):
     task_name: ClassVar[str]  # the Celery task that does this work
     waiting_state: ClassVar[str]  # in which it may be claimed
     running_state: ClassVar[str]  # in which a worker holds it; may be the same
+    loaded_with: ClassVar[tuple[str, ...]] = ()  # related rows that a worker reads while no scope is in force
 
     state: "models.CharField[str, str]"
     attempt = models.PositiveIntegerField(default=0)
@@ -46,7 +47,7 @@ class Leased(Identified):
             lease_owner=owner,
             lease_expires_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
         )
-        row = cls._base_manager.get(pk=pk)
+        row = cls._base_manager.select_related(*cls.loaded_with).get(pk=pk)
         if claimed != 1:
             raise LeaseLost(public_id=row.public_id, attempt=row.attempt + 1)
         return row

@@ -72,7 +72,9 @@ def _apply(scope: Scope | None) -> None:
     role = scope.role if scope else "none"
     tenant_text = str(scope.tenant_id) if scope and scope.tenant_id else ""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('role', %s, true), set_config(%s, %s, true)", [role, SETTING, tenant_text])
+        cursor.execute(
+            "SELECT set_config('role', %s, true), set_config(%s, %s, true)", [role, SETTING, tenant_text]
+        )
 
 
 class ScopedManager(models.Manager[M]):
@@ -85,7 +87,9 @@ class ScopedManager(models.Manager[M]):
         if scope is None:
             raise ScopeMissing()
         queryset = super().get_queryset()
-        return queryset if scope.tenant_id is None else queryset.filter(**{self.tenant_column: scope.tenant_id})
+        return (
+            queryset if scope.tenant_id is None else queryset.filter(**{self.tenant_column: scope.tenant_id})
+        )
 
 
 class TenantTableManager(ScopedManager[M]):

@@ -69,7 +69,8 @@ class PlatformFactory(factory.django.DjangoModelFactory, Generic[M]):  # type: i
     def _create(cls, model_class: type[M], *args: Any, **kwargs: Any) -> M:
         with scoping.platform():
             row: M = super()._create(model_class, *args, **kwargs)
-            row.refresh_from_db()
+            plain = [field.name for field in row._meta.concrete_fields if not field.is_relation]
+            row.refresh_from_db(fields=plain)  # the database's own defaults; relations stay loaded
             return row
 
     @classmethod
@@ -170,7 +171,13 @@ class BaseModelFactory(PlatformFactory[BaseModel]):
     weights_sha256 = "a" * 64
     tokenizer_sha256 = "b" * 64
     facts = factory.LazyFunction(
-        lambda: {"architecture": "LlamaForCausalLM", "n_layers": 2, "n_kv_heads": 2, "head_size": 2, "n_parameters": 9}
+        lambda: {
+            "architecture": "LlamaForCausalLM",
+            "n_layers": 2,
+            "n_kv_heads": 2,
+            "head_size": 2,
+            "n_parameters": 9,
+        }
     )
 
 

@@ -46,7 +46,9 @@ class BaseModel(Leased, Stateful):
         verbose_name = "base model"
         constraints = [
             models.UniqueConstraint(fields=["name"], name="base_model_name_unique"),
-            *state_constraints("base_model", BaseModelState.values, [BaseModelState.READY, BaseModelState.REFUSED]),
+            *state_constraints(
+                "base_model", BaseModelState.values, [BaseModelState.READY, BaseModelState.REFUSED]
+            ),
         ]
 
     def __str__(self) -> str:
@@ -63,6 +65,7 @@ class Federation(Leased, Stateful):
     task_name = "training_workers.prepare_start"
     waiting_state = FederationState.PREPARING
     running_state = FederationState.PREPARING
+    loaded_with = ("base_model",)
     transitions = FEDERATION_TRANSITIONS
 
     name = models.CharField(max_length=200)
@@ -78,7 +81,9 @@ class Federation(Leased, Stateful):
         verbose_name = "federation"
         constraints = [
             models.UniqueConstraint(fields=["name"], name="federation_name_unique"),
-            *state_constraints("federation", FederationState.values, [FederationState.READY, FederationState.REFUSED]),
+            *state_constraints(
+                "federation", FederationState.values, [FederationState.READY, FederationState.REFUSED]
+            ),
         ]
 
     def __str__(self) -> str:
@@ -99,7 +104,9 @@ class Enrolment(TenantOwned):
     id_prefix = "enr"
 
     federation = models.ForeignKey(Federation, on_delete=models.PROTECT, related_name="enrolments")
-    dataset = models.ForeignKey(Dataset, null=True, blank=True, on_delete=models.PROTECT, related_name="enrolments")
+    dataset = models.ForeignKey(
+        Dataset, null=True, blank=True, on_delete=models.PROTECT, related_name="enrolments"
+    )
     state = models.CharField(max_length=16, choices=EnrolmentState, default=EnrolmentState.INVITED)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -107,7 +114,9 @@ class Enrolment(TenantOwned):
         verbose_name = "enrolment"
         constraints = [
             models.UniqueConstraint(fields=["federation", "tenant"], name="enrolment_unique"),
-            models.CheckConstraint(condition=Q(state__in=EnrolmentState.values), name="enrolment_state_known"),
+            models.CheckConstraint(
+                condition=Q(state__in=EnrolmentState.values), name="enrolment_state_known"
+            ),
             models.CheckConstraint(
                 condition=~Q(state=EnrolmentState.ACTIVE) | Q(dataset__isnull=False),
                 name="enrolment_active_has_dataset",

@@ -42,7 +42,9 @@ class FederatedRound(Identified, Stateful):
     quorum = models.PositiveIntegerField()
     opened_at = models.DateTimeField(db_default=Now(), editable=False)
     deadline_at = models.DateTimeField()
-    due_at = models.DateTimeField(null=True, help_text="The schedule's time that opened it; none: opened by hand.")
+    due_at = models.DateTimeField(
+        null=True, help_text="The schedule's time that opened it; none: opened by hand."
+    )
 
     class Meta:
         verbose_name = "round"
@@ -74,6 +76,12 @@ class LocalRun(TenantOwned, Leased, Stateful):
     task_name = "training_workers.train"
     waiting_state = LocalRunState.QUEUED
     running_state = LocalRunState.RUNNING
+    loaded_with = (
+        "tenant",
+        "dataset__tenant",
+        "federated_round__federation__base_model",
+        "federated_round__parent_version",
+    )
     transitions = LOCAL_RUN_TRANSITIONS
 
     federated_round = models.ForeignKey(FederatedRound, on_delete=models.PROTECT, related_name="local_runs")
@@ -122,10 +130,13 @@ class Evaluation(TenantOwned, Leased, Stateful):
     task_name = "training_workers.evaluate"
     waiting_state = EvaluationState.QUEUED
     running_state = EvaluationState.RUNNING
+    loaded_with = ("dataset__tenant", "federation__base_model", "version")
     transitions = EVALUATION_TRANSITIONS
 
     federation = models.ForeignKey(Federation, on_delete=models.PROTECT, related_name="evaluations")
-    version = models.ForeignKey(PrefixVersion, null=True, on_delete=models.PROTECT, related_name="evaluations")
+    version = models.ForeignKey(
+        PrefixVersion, null=True, on_delete=models.PROTECT, related_name="evaluations"
+    )
     dataset = models.ForeignKey(Dataset, on_delete=models.PROTECT, related_name="evaluations")
     state = models.CharField(max_length=16, choices=EvaluationState, default=EvaluationState.QUEUED)
     accuracy = models.FloatField(null=True)
@@ -141,7 +152,8 @@ class Evaluation(TenantOwned, Leased, Stateful):
                 fields=["federation", "version", "dataset"], nulls_distinct=False, name="evaluation_unique"
             ),
             models.CheckConstraint(
-                condition=~Q(state=EvaluationState.COMPLETED) | Q(accuracy__isnull=False, n_rows__isnull=False),
+                condition=~Q(state=EvaluationState.COMPLETED)
+                | Q(accuracy__isnull=False, n_rows__isnull=False),
                 name="evaluation_completed_has_score",
             ),
         ]
@@ -173,5 +185,3 @@ class RoundEvent(models.Model):
 
     def __str__(self) -> str:
         return self.kind
-
-

@@ -51,7 +51,9 @@ def fail_evaluation(*, evaluation: Evaluation, reason: str) -> None:
         _tell_round(evaluation)
 
 
-def record_measured(*, federation: Federation, version: PrefixVersion, dataset: Dataset, score: dict[str, float]) -> None:
+def record_measured(
+    *, federation: Federation, version: PrefixVersion, dataset: Dataset, score: dict[str, float]
+) -> None:
     """Keep a score that a local run has measured itself, if nobody was quicker."""
     values = {"accuracy": score["accuracy"], "loss": score["loss"], "n_rows": int(score["n_rows"])}
     with transaction.atomic():

@@ -110,9 +110,12 @@ def _check_fit(federation: Federation, dataset: Dataset) -> None:
     wanted = ("label",) if isinstance(task, LabelTask) else ("completion", "messages")
     if kind not in wanted:
         raise DatasetDoesNotFit(
-            dataset_id=dataset.public_id, problem=f"its rows are of kind {kind}, the task takes {' or '.join(wanted)}"
+            dataset_id=dataset.public_id,
+            problem=f"its rows are of kind {kind}, the task takes {' or '.join(wanted)}",
         )
-    if isinstance(task, LabelTask) and (strange := sorted(set(dataset.facts["labels"]) - set(task.label_words))):
+    if isinstance(task, LabelTask) and (
+        strange := sorted(set(dataset.facts["labels"]) - set(task.label_words))
+    ):
         raise DatasetDoesNotFit(
             dataset_id=dataset.public_id,
             problem=f"its label {strange[0]!r} has no label word; the federation knows {sorted(task.label_words)}",

@@ -30,4 +30,6 @@ def roll_back(*, federation: Federation, version: PrefixVersion, actor: str) -> 
 
 
 def _record(new: PrefixVersion, old: PrefixVersion | None, actor: str, reason: str) -> PublishRecord:
-    return PublishRecord.objects.create(federation=new.federation, old=old, new=new, actor=actor, reason=reason)
+    return PublishRecord.objects.create(
+        federation=new.federation, old=old, new=new, actor=actor, reason=reason
+    )

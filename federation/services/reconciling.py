@@ -44,7 +44,11 @@ def hand_back(row: Leased, *, reason: str) -> None:
     with transaction.atomic():
         row.lock_held()
         if row.attempt >= settings.MAX_ATTEMPTS:
-            give_up(row, code="worker_lost", reason=f"{reason} This was attempt {row.attempt} of {settings.MAX_ATTEMPTS}.")
+            give_up(
+                row,
+                code="worker_lost",
+                reason=f"{reason} This was attempt {row.attempt} of {settings.MAX_ATTEMPTS}.",
+            )
             return
         if isinstance(row, LocalRun | Evaluation):
             row.move_to(row.waiting_state, reason=reason, lease_owner="", lease_expires_at=None)

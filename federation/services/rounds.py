@@ -36,7 +36,9 @@ def start_round(*, federation: Federation, due_at: datetime | None = None) -> Fe
         enrolments = _active(federation)
         quorum = federation.rules.round.quorum
         if len(enrolments) < quorum:
-            raise QuorumOutOfReach(federation_id=federation.public_id, n_active=len(enrolments), quorum=quorum)
+            raise QuorumOutOfReach(
+                federation_id=federation.public_id, n_active=len(enrolments), quorum=quorum
+            )
         federated_round = _open(federation, quorum, due_at)
         for enrolment in enrolments:
             _queue_local_run(federated_round, enrolment)
@@ -77,7 +79,9 @@ def _deadline(federation: Federation) -> datetime:
 def _queue_local_run(federated_round: FederatedRound, enrolment: Enrolment) -> None:
     assert enrolment.dataset is not None
     evaluations.request(
-        federation=federated_round.federation, version=federated_round.parent_version, dataset=enrolment.dataset
+        federation=federated_round.federation,
+        version=federated_round.parent_version,
+        dataset=enrolment.dataset,
     )
     local_run = LocalRun.objects.create(
         tenant=enrolment.tenant,
@@ -123,7 +127,9 @@ def begin_evaluation(*, federated_round: FederatedRound) -> None:
     """The candidate is there: every tenant of the round scores it on its held-out rows, within another deadline."""
     candidate = federated_round.candidate_version
     for local_run in _local_runs(federated_round):
-        evaluations.request(federation=federated_round.federation, version=candidate, dataset=local_run.dataset)
+        evaluations.request(
+            federation=federated_round.federation, version=candidate, dataset=local_run.dataset
+        )
     federated_round.move_to(RoundState.EVALUATING, deadline_at=_deadline(federated_round.federation))
 
 
@@ -150,7 +156,10 @@ def cancel_round(*, federated_round: FederatedRound, actor: str) -> FederatedRou
         for local_run in _local_runs(federated_round):
             if not local_run.is_finished:
                 local_run.move_to(
-                    LocalRunState.CANCELED, reason="The round was canceled.", lease_owner="", lease_expires_at=None
+                    LocalRunState.CANCELED,
+                    reason="The round was canceled.",
+                    lease_owner="",
+                    lease_expires_at=None,
                 )
         _cancel_evaluations(federated_round, reason="The round was canceled.")
         return federated_round
@@ -169,4 +178,3 @@ def _candidate_evaluations(federated_round: FederatedRound) -> QuerySet[Evaluati
 
 def _local_runs(federated_round: FederatedRound) -> QuerySet[LocalRun]:
     return LocalRun.objects.filter(federated_round=federated_round).select_related("tenant", "dataset")
-

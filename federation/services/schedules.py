@@ -61,7 +61,9 @@ def open_due_rounds(*, now: datetime) -> int:
 
 def _open_if_due(schedule_id: object, now: datetime) -> int:
     with transaction.atomic():
-        due = Schedule.objects.select_for_update(skip_locked=True).filter(pk=schedule_id, next_due_at__lte=now)
+        due = Schedule.objects.select_for_update(skip_locked=True).filter(
+            pk=schedule_id, next_due_at__lte=now
+        )
         schedule = due.select_related("federation").first()
         if schedule is None:
             return 0  # another ticker has it

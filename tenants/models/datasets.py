@@ -17,6 +17,7 @@ class Dataset(TenantOwned, Leased, Stateful):
     task_name = "training_workers.validate_dataset"
     waiting_state = DatasetState.VALIDATING
     running_state = DatasetState.VALIDATING
+    loaded_with = ("tenant",)
     transitions = DATASET_TRANSITIONS  # type: ignore[assignment]
 
     name = models.CharField(max_length=200)
@@ -32,7 +33,9 @@ class Dataset(TenantOwned, Leased, Stateful):
     class Meta:
         verbose_name = "dataset"
         constraints = [
-            models.CheckConstraint(condition=models.Q(state__in=DatasetState.values), name="dataset_state_known"),
+            models.CheckConstraint(
+                condition=models.Q(state__in=DatasetState.values), name="dataset_state_known"
+            ),
             models.CheckConstraint(
                 condition=models.Q(state=DatasetState.VALIDATING, finished_at=None)
                 | (~models.Q(state=DatasetState.VALIDATING) & models.Q(finished_at__isnull=False)),

@@ -28,7 +28,9 @@ class Tenant(Identified):
         ordering = ["slug"]
         constraints = [
             models.UniqueConstraint(fields=["slug"], name="tenant_slug_unique"),
-            models.CheckConstraint(condition=models.Q(state__in=TenantState.values), name="tenant_state_known"),
+            models.CheckConstraint(
+                condition=models.Q(state__in=TenantState.values), name="tenant_state_known"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -1,0 +1,263 @@
+"""A round's way through its states, whatever its tenants do."""
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from django.utils import timezone
+from safetensors.numpy import load
+
+from federation import tasks
+from federation.errors import (
+    FederationNotReady,
+    QuorumOutOfReach,
+    RoundInProgress,
+    RoundStateConflict,
+)
+from federation.models import Evaluation, FederatedRound, LocalRun, PrefixVersion, PublishRecord, RoundEvent
+from federation.services import local_runs, prefixes, rounds
+from federation.states import ROUND_TRANSITIONS, FederationState, LocalRunState, RoundState
+from tenants import scoping, storage
+from tenants.errors import LeaseLost
+from tests.conftest import Message
+from tests.factories import FederationFactory, ready_federation
+from tests.federation import rounds as steps
+
+pytestmark = pytest.mark.django_db
+
+
+def pass_deadline(federated_round: FederatedRound) -> None:
+    with scoping.platform():
+        FederatedRound.objects.filter(pk=federated_round.pk).update(
+            deadline_at=timezone.now() - timedelta(seconds=1)
+        )
+    tasks.advance(federated_round.public_id)
+
+
+def states_of(federated_round: FederatedRound) -> list[str]:
+    return [local_run.state for local_run in steps.runs_of(federated_round)]
+
+
+def test_a_whole_round_publishes_the_weighted_mean() -> None:
+    federation = ready_federation(n_tenants=3)
+    federated_round = steps.start(federation)
+    steps.train_all(federated_round)
+    assert steps.reload(federated_round).state == RoundState.EVALUATING
+    steps.score_all(federated_round, parent=0.7, candidate=0.8)
+
+    federated_round = steps.reload(federated_round)
+    assert (federated_round.state, federated_round.number) == (RoundState.PUBLISHED, 1)
+    candidate = federated_round.candidate_version
+    assert candidate is not None
+    parent_file = storage.get(federated_round.parent_version.sha256, max_bytes=10_000)
+    parent = load(parent_file)["prompt_embeddings"]
+    mean = np.mean([steps.change(seed).astype(np.float64) for seed in range(3)], axis=0)
+    published = load(storage.get(candidate.sha256, max_bytes=10_000))["prompt_embeddings"]
+    np.testing.assert_array_equal(published, (parent.astype(np.float64) + mean).astype(np.float32))
+    with scoping.platform():
+        assert steps.reload(federation).published.version == candidate
+        assert PublishRecord.objects.filter(new=candidate, actor="gate").count() == 1
+
+
+def test_a_worse_candidate_is_kept_and_the_next_round_begins_from_the_published_one() -> None:
+    federation = ready_federation()
+    federated_round = steps.start(federation)
+    steps.train_all(federated_round)
+    steps.score_all(federated_round, parent=0.8, candidate=0.7)
+    kept = steps.reload(federated_round)
+    assert kept.state == RoundState.KEPT
+    assert "0.8000 -> 0.7000" in kept.state_reason
+    second = steps.start(federation)
+    with scoping.platform():
+        assert (second.number, second.parent_version.number) == (2, 0)
+    steps.train_all(second)
+    with scoping.platform():
+        candidate = steps.reload(second).candidate_version
+        assert candidate is not None
+        assert (candidate.number, candidate.parent and candidate.parent.number) == (2, 0)
+
+
+def test_a_fall_within_the_tolerance_is_published() -> None:
+    federated_round = steps.start(ready_federation(gate={"tolerance": 0.02}))
+    steps.train_all(federated_round)
+    steps.score_all(federated_round, parent=0.8, candidate=0.79)
+    assert steps.reload(federated_round).state == RoundState.PUBLISHED
+
+
+def test_one_failed_tenant_does_not_stop_a_round_with_its_quorum() -> None:
+    federated_round = steps.start(ready_federation(n_tenants=3, quorum=2))
+    first, *others = steps.runs_of(federated_round)
+    steps.fail(steps.claim(first))
+    for seed, local_run in enumerate(others):
+        claimed = steps.claim(local_run)
+        steps.submit(claimed, steps.update_bytes(claimed, steps.change(seed)))
+    assert states_of(federated_round) == ["failed", "accepted", "accepted"]
+    with scoping.platform():
+        candidate = steps.reload(federated_round).candidate_version
+        assert candidate is not None
+        assert candidate.n_contributors == 2
+
+
+def test_without_its_quorum_a_round_fails_with_its_reason_and_nothing_is_published() -> None:
+    federation = ready_federation(n_tenants=2, quorum=2)
+    federated_round = steps.start(federation)
+    for local_run in steps.runs_of(federated_round):
+        steps.fail(steps.claim(local_run))
+    failed = steps.reload(federated_round)
+    assert (failed.state, failed.state_reason) == (
+        RoundState.FAILED,
+        "Only 0 updates were accepted and the quorum is 2.",
+    )
+    with scoping.platform():
+        assert steps.reload(federation).published.version.number == 0
+        assert PrefixVersion.objects.count() == 1
+
+
+def test_the_deadline_closes_a_round_on_its_quorum_and_a_late_update_is_refused() -> None:
+    federated_round = steps.start(ready_federation(n_tenants=3, quorum=2))
+    *quick, slow = steps.runs_of(federated_round)
+    for seed, local_run in enumerate(quick):
+        claimed = steps.claim(local_run)
+        steps.submit(claimed, steps.update_bytes(claimed, steps.change(seed)))
+    late = steps.claim(slow)
+    pass_deadline(federated_round)
+    assert steps.reload(federated_round).state == RoundState.EVALUATING
+    with pytest.raises(LeaseLost):
+        steps.submit(late, steps.update_bytes(late, steps.change(9)))
+    assert steps.reload(slow).state == LocalRunState.FAILED
+    assert steps.reload(slow).update_sha256 == ""
+
+
+def test_an_update_that_waits_for_its_check_at_the_deadline_still_counts() -> None:
+    federated_round = steps.start(ready_federation(n_tenants=2, quorum=2))
+    first, second = (steps.claim(local_run) for local_run in steps.runs_of(federated_round))
+    steps.submit(first, steps.update_bytes(first, steps.change(0)))
+    with scoping.tenant(second.tenant_id):
+        local_runs.submit_update(
+            local_run=second, update=steps.update_bytes(second, steps.change(1)), metrics={}
+        )
+    pass_deadline(federated_round)
+    assert steps.reload(federated_round).state == RoundState.TRAINING
+    tasks.check_update(second.public_id)
+    assert steps.reload(federated_round).state == RoundState.EVALUATING
+
+
+def test_evaluations_that_do_not_come_by_the_deadline_fail_the_round() -> None:
+    federated_round = steps.start(ready_federation())
+    steps.train_all(federated_round)
+    pass_deadline(federated_round)
+    failed = steps.reload(federated_round)
+    assert failed.state == RoundState.FAILED
+    assert "Only 0 tenants scored the candidate" in failed.state_reason
+
+
+def test_cancel_ends_every_run_and_a_second_cancel_is_a_conflict() -> None:
+    federated_round = steps.start(ready_federation())
+    claimed = steps.claim(steps.runs_of(federated_round)[0])
+    with scoping.platform():
+        rounds.cancel_round(federated_round=federated_round, actor="operator:anna")
+    assert steps.reload(federated_round).state_reason == "Canceled by operator:anna."
+    assert states_of(federated_round) == ["canceled"] * 3
+    with scoping.tenant(claimed.tenant_id), pytest.raises(LeaseLost):
+        claimed.keep()
+    with scoping.platform(), pytest.raises(RoundStateConflict):
+        rounds.cancel_round(federated_round=federated_round, actor="operator:anna")
+
+
+def test_cancel_while_evaluating_cancels_the_evaluations_and_publishes_nothing() -> None:
+    federation = ready_federation()
+    federated_round = steps.start(federation)
+    steps.train_all(federated_round)
+    with scoping.platform():
+        rounds.cancel_round(federated_round=steps.reload(federated_round), actor="operator:anna")
+        candidate = steps.reload(federated_round).candidate_version
+        states = set(Evaluation.objects.filter(version=candidate).values_list("state", flat=True))
+    assert states == {"canceled"}
+    tasks.advance(federated_round.public_id)
+    with scoping.platform():
+        assert steps.reload(federation).published.version.number == 0
+
+
+def test_refused_starts_change_nothing() -> None:
+    federation = ready_federation(n_tenants=1, quorum=2)
+    preparing = FederationFactory.create(state=FederationState.PREPARING)
+    with scoping.platform():
+        with pytest.raises(QuorumOutOfReach):
+            rounds.start_round(federation=federation)
+        with pytest.raises(FederationNotReady):
+            rounds.start_round(federation=preparing)
+        assert (FederatedRound.objects.count(), LocalRun.objects.count(), RoundEvent.objects.count()) == (
+            0,
+            0,
+            0,
+        )
+
+
+def test_a_federation_has_one_live_round_at_most() -> None:
+    federation = ready_federation()
+    steps.start(federation)
+    with pytest.raises(RoundInProgress):
+        steps.start(federation)
+
+
+def test_every_move_is_an_event_in_order() -> None:
+    federated_round = steps.start(ready_federation(n_tenants=2))
+    steps.train_all(federated_round)
+    steps.score_all(federated_round, parent=0.5, candidate=0.6)
+    with scoping.platform():
+        kinds = [event.kind for event in RoundEvent.objects.filter(federated_round=federated_round)]
+    own = [kind for kind in kinds if kind.startswith("round.")]
+    assert own == ["round.training", "round.aggregating", "round.evaluating", "round.published"]
+    assert kinds.count("local_run.submitted") == kinds.count("local_run.accepted") == 2
+
+
+def test_messages_carry_ids_alone_and_go_to_their_queues(
+    sent_messages: list[Message], django_capture_on_commit_callbacks: object
+) -> None:
+    federation = ready_federation(n_tenants=2)
+    with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
+        federated_round = steps.start(federation)
+    trains = [message for message in sent_messages if message.task_name == "training_workers.train"]
+    expected = [[run.tenant.public_id, run.public_id] for run in steps.runs_of(federated_round)]
+    assert sorted(message.ids for message in trains) == sorted(expected)
+    assert {message.queue for message in sent_messages} == {"gpu"}
+
+
+def test_coordinator_messages_that_come_twice_or_late_change_nothing() -> None:
+    federation = ready_federation()
+    federated_round = steps.start(federation)
+    steps.train_all(federated_round)
+    for local_run in steps.runs_of(federated_round):
+        tasks.check_update(local_run.public_id)
+    steps.score_all(federated_round, parent=0.5, candidate=0.6)
+    for _ in range(3):
+        tasks.advance(federated_round.public_id)
+    with scoping.platform():
+        assert PrefixVersion.objects.filter(federation=federation).count() == 2
+        assert PublishRecord.objects.filter(federation=federation, actor="gate").count() == 1
+
+
+def test_roll_back_is_a_record_and_the_next_round_begins_there() -> None:
+    federation = ready_federation()
+    federated_round = steps.start(federation)
+    steps.train_all(federated_round)
+    steps.score_all(federated_round, parent=0.5, candidate=0.6)
+    with scoping.platform():
+        start = PrefixVersion.objects.get(federation=federation, number=0)
+        prefixes.roll_back(federation=federation, version=start, actor="operator:anna")
+        newest = PublishRecord.objects.filter(federation=federation).first()
+        assert newest is not None
+        assert (newest.new.number, newest.reason) == (0, "roll-back")
+    second = steps.start(steps.reload(federation))
+    with scoping.platform():
+        assert second.parent_version.number == 0
+
+
+def test_terminal_states_lead_nowhere_and_all_others_lead_to_one() -> None:
+    assert {state for state, targets in ROUND_TRANSITIONS.items() if not targets} == {
+        "published",
+        "kept",
+        "failed",
+        "canceled",
+    }
+    assert all("canceled" in targets for targets in ROUND_TRANSITIONS.values() if targets)

@@ -1,0 +1,119 @@
+"""Rounds that open by themselves: once for each due time, whatever tickers do."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.utils import timezone
+
+from federation.errors import ScheduleInvalid
+from federation.models import FederatedRound, Schedule
+from federation.services import rounds, schedules
+from tenants import scoping
+from tests.factories import ScheduleFactory, ready_federation
+from tests.federation import rounds as steps
+
+pytestmark = pytest.mark.django_db
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def open_due(now: datetime) -> int:
+    with scoping.platform():
+        return schedules.open_due_rounds(now=now)
+
+
+def test_a_due_time_opens_exactly_one_round() -> None:
+    federation = ready_federation()
+    due = timezone.now()
+    ScheduleFactory.create(federation=federation, every_minutes=10, next_due_at=due)
+    assert [open_due(due) for _ in range(3)] == [1, 0, 0]
+    with scoping.platform():
+        federated_round = FederatedRound.objects.get(federation=federation)
+        schedule = Schedule.objects.get()
+    assert federated_round.due_at == due
+    assert schedule.next_due_at == due + timedelta(minutes=10)
+
+
+def test_missed_times_collapse_into_one_round_and_the_raster_is_kept() -> None:
+    federation = ready_federation()
+    due = at("2026-03-01T08:00:00")
+    ScheduleFactory.create(federation=federation, every_minutes=10, next_due_at=due)
+    assert open_due(at("2026-03-01T10:03:00")) == 1
+    with scoping.platform():
+        assert FederatedRound.objects.count() == 1
+        assert Schedule.objects.get().next_due_at == at("2026-03-01T10:10:00")
+
+
+def test_a_time_that_comes_while_a_round_is_live_is_skipped_with_its_reason() -> None:
+    federation = ready_federation()
+    steps.start(federation)
+    ScheduleFactory.create(federation=federation, next_due_at=timezone.now())
+    assert open_due(timezone.now()) == 0
+    with scoping.platform():
+        assert "skipped, round_in_progress" in Schedule.objects.get().last_outcome
+        assert FederatedRound.objects.count() == 1
+
+
+def test_a_finished_round_leaves_the_way_free_for_the_next_due_time() -> None:
+    federation = ready_federation()
+    first = steps.start(federation)
+    with scoping.platform():
+        rounds.cancel_round(federated_round=first, actor="operator:anna")
+    ScheduleFactory.create(federation=federation, next_due_at=timezone.now())
+    assert open_due(timezone.now()) == 1
+
+
+@pytest.mark.parametrize(
+    ("cron", "time_zone", "after", "due"),
+    [
+        ("30 9 * * *", "UTC", "2026-01-01T10:00:00", "2026-01-02T09:30:00"),
+        ("30 9 * * *", "Europe/Berlin", "2026-01-01T00:00:00", "2026-01-01T08:30:00"),
+        ("30 9 * * *", "Europe/Berlin", "2026-07-01T00:00:00", "2026-07-01T07:30:00"),
+        # 02:30 does not exist on that night: it runs when the clocks have moved.
+        ("30 2 * * *", "Europe/Berlin", "2026-03-29T00:00:00", "2026-03-29T01:00:00"),
+        # 02:30 comes twice on that night: it runs once.
+        ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:45:00", "2026-10-26T01:30:00"),
+    ],
+)
+def test_cron_lines_are_read_in_their_time_zone(cron: str, time_zone: str, after: str, due: str) -> None:
+    assert schedules.next_due(every_minutes=None, cron=cron, time_zone=time_zone, after=at(after)) == at(due)
+
+
+@pytest.mark.parametrize(
+    ("every_minutes", "cron", "time_zone"),
+    [
+        (None, "", "UTC"),
+        (5, "* * * * *", "UTC"),
+        (0, "", "UTC"),
+        (None, "61 * * * *", "UTC"),
+        (None, "* * * * *", "Mars/X"),
+    ],
+)
+def test_a_faulty_schedule_is_refused_and_nothing_is_kept(
+    every_minutes: int | None, cron: str, time_zone: str
+) -> None:
+    federation = ready_federation()
+    with scoping.platform():
+        with pytest.raises(ScheduleInvalid):
+            schedules.set_schedule(
+                federation=federation,
+                every_minutes=every_minutes,
+                cron=cron,
+                time_zone=time_zone,
+                now=timezone.now(),
+            )
+        assert not Schedule.objects.exists()
+
+
+def test_setting_a_schedule_again_replaces_it_and_removing_ends_it() -> None:
+    federation = ready_federation()
+    with scoping.platform():
+        for minutes in (5, 7):
+            schedules.set_schedule(
+                federation=federation, every_minutes=minutes, cron="", time_zone="UTC", now=timezone.now()
+            )
+        assert Schedule.objects.get().every_minutes == 7
+        schedules.remove_schedule(federation=federation)
+        assert not Schedule.objects.exists()

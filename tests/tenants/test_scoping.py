@@ -1,0 +1,115 @@
+"""The tenant wall, met as the application's own role: database policies first, managers second."""
+
+import pytest
+from django.apps import apps
+from django.db import ProgrammingError, connection, transaction
+
+from federation.models import RoundEvent
+from tenants import scoping
+from tenants.errors import ScopeMissing
+from tenants.models import Dataset, Tenant, TenantOwned
+from tests.factories import DatasetFactory, PrefixVersionFactory, RoundEventFactory
+
+
+def count(table: str) -> int:
+    """Rows that PostgreSQL shows to this connection, the managers left out."""
+    with connection.cursor() as cursor:
+        cursor.execute(f'SELECT count(*) FROM "{table}"')
+        row = cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def tenant_tables() -> list[str]:
+    """Every table that holds a tenant's rows, by its models."""
+    owned = [model for model in apps.get_models() if issubclass(model, TenantOwned)]
+    return [model._meta.db_table for model in [Tenant, RoundEvent, *owned]]
+
+
+def test_the_tests_connect_as_a_role_that_policies_bind(db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_user, rolsuper, rolbypassrls FROM pg_roles WHERE rolname = current_user"
+        )
+        assert cursor.fetchone() == (scoping.APPLICATION_ROLE, False, False)
+
+
+def test_every_tenant_table_forces_row_level_security(db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relname FROM pg_class WHERE relrowsecurity AND relforcerowsecurity")
+        walled = {name for (name,) in cursor.fetchall()}
+    assert set(tenant_tables()) <= walled
+
+
+def test_every_model_with_a_tenant_is_tenant_owned(db: None) -> None:
+    with_tenant = {m for m in apps.get_models() if any(f.name == "tenant" for f in m._meta.get_fields())}
+    forward = {m for m in with_tenant if m._meta.get_field("tenant").concrete}
+    assert {m for m in forward if not issubclass(m, TenantOwned)} == {RoundEvent}
+
+
+def test_no_tenant_in_force_shows_no_rows(acme: Tenant) -> None:
+    DatasetFactory.create(tenant=acme)
+    assert [count(table) for table in tenant_tables()] == [0] * len(tenant_tables())
+    with pytest.raises(ScopeMissing):
+        Dataset.objects.all()
+
+
+def test_a_tenant_sees_its_own_rows_alone(acme: Tenant, globex: Tenant) -> None:
+    dataset = DatasetFactory.create(tenant=acme)
+    with scoping.tenant(globex.id):
+        assert count("tenants_dataset") == 0
+        assert not Dataset.objects.filter(pk=dataset.pk).exists()
+        assert Tenant.objects.get() == globex
+    with scoping.tenant(acme.id):
+        assert Dataset.objects.get() == dataset
+
+
+def test_writing_a_row_for_another_tenant_is_refused_by_the_database(acme: Tenant, globex: Tenant) -> None:
+    dataset = DatasetFactory.build(tenant=acme)
+    with scoping.tenant(globex.id), pytest.raises(ProgrammingError, match="row-level security"):
+        with transaction.atomic():
+            dataset.save()
+
+
+def test_the_platform_sees_all_and_only_inside_its_block(acme: Tenant, globex: Tenant) -> None:
+    with scoping.platform():
+        assert set(Tenant.objects.all()) == {acme, globex}
+    assert count("tenants_tenant") == 0
+
+
+def test_a_scope_within_a_scope_gives_the_outer_one_back(acme: Tenant, globex: Tenant) -> None:
+    with scoping.tenant(acme.id):
+        with scoping.platform():
+            assert count("tenants_tenant") == 2
+        assert Tenant.objects.get() == acme
+        with scoping.tenant(globex.id):
+            assert Tenant.objects.get() == globex
+        assert count("tenants_tenant") == 1
+
+
+def test_a_scope_that_fails_gives_the_outer_one_back(acme: Tenant) -> None:
+    with scoping.tenant(acme.id):
+        with pytest.raises(RuntimeError), scoping.platform():
+            raise RuntimeError
+        assert Tenant.objects.get() == acme
+
+
+def test_shared_events_are_read_by_tenants_and_written_by_none(acme: Tenant) -> None:
+    RoundEventFactory.create()
+    with scoping.tenant(acme.id):
+        assert count("federation_roundevent") == 1
+        with pytest.raises(ProgrammingError, match="row-level security"), transaction.atomic():
+            RoundEvent.objects.create(
+                federated_round_id=RoundEvent.objects.get().federated_round_id, kind="x"
+            )
+
+
+@pytest.mark.parametrize("statement", ["UPDATE {} SET id = id", "DELETE FROM {}"])
+@pytest.mark.parametrize(
+    "table", ["federation_roundevent", "federation_prefixversion", "federation_publishrecord"]
+)
+def test_append_only_tables_refuse_changes_even_to_the_platform(db: None, table: str, statement: str) -> None:
+    PrefixVersionFactory.create()
+    with scoping.platform(), pytest.raises(ProgrammingError, match="permission denied"), transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(statement.format(table))
