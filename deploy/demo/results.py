@@ -98,7 +98,7 @@ def collect(arrangement: Arrangement, directory: Path) -> Results:
 def completed_scores(
     evaluations: Iterable[Body], slugs: Mapping[str, str]
 ) -> dict[str | None, dict[str, Score]]:
-    """Wait for all scores, download all versions into `directory`, and return everything.
+    """Group the tenants' completed evaluations by version (None: the base model alone) and slug."""
     scores: dict[str | None, dict[str, Score]] = {}
     for evaluation in evaluations:
         if evaluation["state"] == "completed" and evaluation["tenant"] in slugs:

@@ -40,7 +40,9 @@ def test_a_package_out_of_reach_is_named_and_leaves_nothing(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
 
-    with pytest.raises(PackageOutOfReach, match=r"some-package==1\.0.*No matching distribution") as refusal:
+    with pytest.raises(
+        PackageOutOfReach, match=r"(?s)some-package==1\.0.*No matching distribution"
+    ) as refusal:
         obtain(PACKAGE, tmp_path / "packages")
     assert refusal.value.code == "package_out_of_reach"
     assert list((tmp_path / "packages").iterdir()) == []
