@@ -20,6 +20,7 @@ from deploy.embedded.platform import Platform
 from tenants.errors import PreludeError
 
 N_ROUNDS: Final = 3
+LOG_COLUMNS: Final = 120
 _INTERRUPTED: Final = 130
 
 
@@ -34,7 +35,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     options = parse(arguments)
-    console = Console(soft_wrap=True)
+    # Without a terminal rich would cut the table at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
     # SIGTERM takes the same way out as Ctrl-C, through every `with`.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -69,7 +71,7 @@ def run_demo(paths: Paths, *, n_rounds: int, console: Console) -> None:
             ensure_operator_key(keys, platform.url, platform.environment)
         job = Job(platform_url=platform.url, keys=keys, data=data, paths=paths, console=console)
         job.run(n_rounds=n_rounds, stopwatch=stopwatch)
-        if console.is_terminal and not os.environ.get("DEMO_EXIT"):
+        if sys.stdout.isatty() and not os.environ.get("DEMO_EXIT"):
             stay(platform, keys, console)
 
 

@@ -18,13 +18,13 @@ MARKERS: Final = ("o", "s", "^", "D", "v", "P")
 
 def draw(results: Results, tenants: Sequence[str], file: Path) -> None:
     """Draw accuracy by version: a line a tenant, and a bold one for their mean."""
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    axes = figure.add_subplot()
     columns = [results.base_scores, *(version.scores for version in results.versions)]
+    figure = Figure(figsize=(max(8, 2 + 0.9 * len(columns)), 4.8), layout="constrained")
+    axes = figure.add_subplot()
     _draw_tenants(axes, columns, tenants)
     _draw_mean(axes, columns)
-    axes.set_xticks(range(len(columns)), _column_names(results))
-    axes.set_xlabel("prefix version")
+    axes.set_xticks(range(len(columns)), _column_labels(results, columns))
+    axes.set_xlabel("base model without a prefix, start prefix, and each version")
     axes.set_ylabel("accuracy on held-out rows (%)")
     axes.set_title(f"{results.base_model['name']}: one shared prefix, {len(tenants)} tenants")
     axes.grid(axis="y", alpha=0.3)
@@ -48,21 +48,15 @@ def _draw_tenants(axes: Axes, columns: Sequence[Scores], tenants: Sequence[str])
 
 def _draw_mean(axes: Axes, columns: Sequence[Scores]) -> None:
     means = [mean_accuracy(scores) for scores in columns]
-    axes.plot(
-        [nan if mean is None else 100 * mean for mean in means], label="mean", color="black", linewidth=3
-    )
-    for place, mean in enumerate(means):
-        if mean is not None:
-            axes.annotate(
-                f"{100 * mean:.1f}",
-                (place, 100 * mean),
-                xytext=(0, 9),
-                textcoords="offset points",
-                ha="center",
-                weight="bold",
-            )
+    points = [nan if mean is None else 100 * mean for mean in means]
+    axes.plot(points, label="mean", color="black", linewidth=3)
 
 
-def _column_names(results: Results) -> list[str]:
+def _column_labels(results: Results, columns: Sequence[Scores]) -> list[str]:
+    """Each column's name and, where no line can hide it, its mean."""
     versions = ["start" if version.number == 0 else f"v{version.number}" for version in results.versions]
-    return ["base\nmodel", *versions]
+    means = [mean_accuracy(scores) for scores in columns]
+    return [
+        name if mean is None else f"{name}\nmean {100 * mean:.1f}"
+        for name, mean in zip(["base", *versions], means, strict=True)
+    ]
