@@ -1,7 +1,9 @@
 """What all tests share: the migrated database as the application's role, scopes, tenants, clients, captured messages."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,6 +16,7 @@ from tenants import dispatch, scoping
 from tenants.models import Tenant
 from tenants.services.api_keys import create_api_key
 from tests.factories import TenantFactory
+from tests.platform import RunningPlatform, running_platform
 from tests.session import SERVERS
 
 _KEPT_TABLES = ("django_migrations", "django_content_type", "auth_permission")
@@ -99,3 +102,13 @@ def globex_client(globex: Tenant) -> APIClient:
 def operator_client(db: None) -> APIClient:
     """HTTP with an operator's key."""
     return _client(None)
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[RunningPlatform]:
+    """The platform as real processes; started once, for the tests that are marked `processes`."""
+    with (
+        tempfile.TemporaryDirectory(prefix="prl") as directory,
+        running_platform(Path(directory) / "p") as running,
+    ):
+        yield running

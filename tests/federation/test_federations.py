@@ -1,0 +1,187 @@
+"""Making federations and enrolling tenants."""
+
+from typing import Any
+
+import pytest
+
+from federation.errors import (
+    AlreadyInvited,
+    AlreadyPublished,
+    BaseModelDirectoryInvalid,
+    BaseModelNameTaken,
+    BaseModelNotReady,
+    DatasetDoesNotFit,
+    DatasetNotReady,
+    FederationNameTaken,
+    NotInvited,
+    SpecificationInvalid,
+    VersionOfAnotherFederation,
+)
+from federation.models import Enrolment, Evaluation, Federation, PublishRecord
+from federation.services import base_models, federations, prefixes
+from federation.specification import FederationSpecification, parse_specification
+from federation.states import BaseModelState, EnrolmentState, FederationState
+from tenants.errors import LeaseLost
+from tenants.models import Tenant
+from tenants.states import DatasetState
+from tests.factories import (
+    SPECIFICATION,
+    BaseModelFactory,
+    DatasetFactory,
+    FederationFactory,
+    PrefixVersionFactory,
+    prefix_bytes,
+    ready_federation,
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform_scope")]
+
+
+def changed(**sections: Any) -> dict[str, Any]:
+    return {**SPECIFICATION, **sections}
+
+
+@pytest.mark.parametrize(
+    ("specification", "field"),
+    [
+        ({}, "method_settings"),
+        ("prefix", "specification"),
+        (changed(method="magic"), "method"),
+        (changed(colour="red"), "colour"),
+        (
+            changed(method_settings={"n_virtual_tokens": 0, "start_text": "x"}),
+            "method_settings.n_virtual_tokens",
+        ),
+        (changed(method_settings={"n_virtual_tokens": 4, "start_text": ""}), "method_settings.start_text"),
+        (changed(aggregation={"rule": "loudest"}), "aggregation.rule"),
+        (changed(training={"learning_rate": float("nan")}), "training.learning_rate"),
+        (changed(training={"learning_rate": 0.1}), "training.learning_rate"),
+        (changed(round={"quorum": 0}), "round.quorum"),
+        (
+            changed(task={"kind": "label", "template": "{text}", "label_words": {"a": " x"}}),
+            "task.label.label_words",
+        ),
+        (
+            changed(task={"kind": "label", "template": "text", "label_words": {"a": " x", "b": " y"}}),
+            "task.label",
+        ),
+        (
+            changed(task={"kind": "label", "template": "{text}", "label_words": {"a": " x", "b": " x"}}),
+            "task.label",
+        ),
+        (changed(task={"kind": "poem"}), "task"),
+    ],
+)
+def test_a_faulty_specification_is_refused_with_its_field(specification: object, field: str) -> None:
+    base_model = BaseModelFactory.create()
+    with pytest.raises(SpecificationInvalid) as refusal:
+        federations.create_federation(name="x", base_model=base_model, specification=specification)
+    assert refusal.value.field == field
+    assert not Federation.objects.exists()
+
+
+def test_a_specification_has_the_same_digest_however_it_is_written() -> None:
+    reordered = dict(reversed(list(SPECIFICATION.items())))
+    assert parse_specification(reordered).sha256 == parse_specification(SPECIFICATION).sha256
+    other = parse_specification(changed(gate={"tolerance": 0.1}))
+    assert other.sha256 != parse_specification(SPECIFICATION).sha256
+    assert FederationSpecification.model_validate(other.as_json()) == other
+
+
+def test_a_federation_needs_a_ready_base_and_a_free_name() -> None:
+    registering = BaseModelFactory.create(state=BaseModelState.REGISTERING)
+    with pytest.raises(BaseModelNotReady):
+        federations.create_federation(name="x", base_model=registering, specification=SPECIFICATION)
+    ready = BaseModelFactory.create()
+    federations.create_federation(name="x", base_model=ready, specification=SPECIFICATION)
+    with pytest.raises(FederationNameTaken):
+        federations.create_federation(name="x", base_model=ready, specification=SPECIFICATION)
+
+
+@pytest.mark.parametrize("directory", ["/etc", "../secrets", "a/../../b", "", "."])
+def test_a_base_model_lies_below_the_root(directory: str) -> None:
+    with pytest.raises(BaseModelDirectoryInvalid):
+        base_models.register_base_model(name="x", directory=directory, source="s", licence="l")
+
+
+def test_base_models_have_names_of_their_own() -> None:
+    base_models.register_base_model(name="x", directory="x", source="s", licence="l")
+    with pytest.raises(BaseModelNameTaken):
+        base_models.register_base_model(name="x", directory="y", source="s", licence="l")
+
+
+def test_the_start_prefix_is_version_0_and_published() -> None:
+    federation = FederationFactory.create(state=FederationState.PREPARING)
+    claimed = Federation.claim(federation.pk, owner="worker")
+    federations.accept_start(
+        federation=claimed, start=prefix_bytes(), adapter_config={"peft_type": "PREFIX_TUNING"}
+    )
+    federation = Federation.objects.get(pk=federation.pk)
+    assert (federation.state, federation.published.version.number) == (FederationState.READY, 0)
+    assert PublishRecord.objects.get(federation=federation).old is None
+    with pytest.raises(LeaseLost):
+        federations.accept_start(federation=claimed, start=prefix_bytes(1), adapter_config={})
+
+
+def test_a_tenant_enrols_where_it_is_invited_and_its_first_scores_are_asked_for(acme: Tenant) -> None:
+    federation = ready_federation(n_tenants=0)
+    dataset = DatasetFactory.create(tenant=acme)
+    with pytest.raises(NotInvited):
+        federations.enrol(federation=federation, tenant=acme, dataset=dataset)
+    federations.invite(federation=federation, tenant=acme)
+    with pytest.raises(AlreadyInvited):
+        federations.invite(federation=federation, tenant=acme)
+    enrolment = federations.enrol(federation=federation, tenant=acme, dataset=dataset)
+    assert enrolment.state == EnrolmentState.ACTIVE
+    versions = [
+        evaluation.version and evaluation.version.number for evaluation in Evaluation.objects.order_by("id")
+    ]
+    assert versions == [None, 0]
+
+
+def test_whoever_left_is_out_until_it_is_invited_again(acme: Tenant) -> None:
+    federation = ready_federation(n_tenants=0)
+    dataset = DatasetFactory.create(tenant=acme)
+    federations.invite(federation=federation, tenant=acme)
+    federations.leave(enrolment=federations.enrol(federation=federation, tenant=acme, dataset=dataset))
+    with pytest.raises(NotInvited):
+        federations.enrol(federation=federation, tenant=acme, dataset=dataset)
+    assert federations.invite(federation=federation, tenant=acme).state == EnrolmentState.INVITED
+    federations.enrol(federation=federation, tenant=acme, dataset=dataset)
+    assert Enrolment.objects.get(tenant=acme).state == EnrolmentState.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("facts", "error"),
+    [
+        ({"kind": "completion", "n_train": 80}, DatasetDoesNotFit),
+        ({"kind": "label", "n_train": 80, "labels": {"positive": 1, "angry": 3}}, DatasetDoesNotFit),
+    ],
+)
+def test_a_dataset_must_fit_the_task(acme: Tenant, facts: dict[str, object], error: type[Exception]) -> None:
+    federation = ready_federation(n_tenants=0)
+    federations.invite(federation=federation, tenant=acme)
+    with pytest.raises(error):
+        federations.enrol(
+            federation=federation, tenant=acme, dataset=DatasetFactory.create(tenant=acme, facts=facts)
+        )
+    assert Enrolment.objects.get(tenant=acme).state == EnrolmentState.INVITED
+
+
+def test_a_dataset_must_be_ready(acme: Tenant) -> None:
+    federation = ready_federation(n_tenants=0)
+    federations.invite(federation=federation, tenant=acme)
+    validating = DatasetFactory.create(tenant=acme, state=DatasetState.VALIDATING)
+    with pytest.raises(DatasetNotReady):
+        federations.enrol(federation=federation, tenant=acme, dataset=validating)
+
+
+def test_rolling_back_needs_another_version_of_the_same_federation() -> None:
+    federation = ready_federation(n_tenants=0)
+    with pytest.raises(AlreadyPublished):
+        prefixes.roll_back(federation=federation, version=federation.published.version, actor="operator:anna")
+    with pytest.raises(VersionOfAnotherFederation):
+        prefixes.roll_back(
+            federation=federation, version=PrefixVersionFactory.create(), actor="operator:anna"
+        )
+    assert PublishRecord.objects.count() == 0

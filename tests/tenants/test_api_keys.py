@@ -1,0 +1,75 @@
+"""API keys: shown once, stored as keyed digests, ended at once."""
+
+import pytest
+from pytest_django import Settings
+
+from tenants import scoping
+from tenants.errors import ApiKeyInvalid, TenantSuspended
+from tenants.models import ApiKey, Tenant
+from tenants.services import api_keys
+from tenants.states import TenantState
+from tests.factories import TenantFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_key_opens_its_tenant_and_its_text_is_nowhere(platform_scope: None, acme: Tenant) -> None:
+    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    found = api_keys.authenticate(key.text)
+    assert (found.pk, found.tenant) == (key.row.pk, acme)
+    secret = key.text.split("_", 2)[2].encode()
+    stored = ApiKey.objects.values().get()
+    assert not any(secret in str(value).encode() or secret in bytes(value) for value in [stored["digest"]])
+    assert len(bytes(stored["digest"])) == 32
+
+
+def test_use_is_noted_at_most_once_a_minute(platform_scope: None, acme: Tenant) -> None:
+    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    api_keys.authenticate(key.text)
+    first = ApiKey.objects.get().last_used_at
+    api_keys.authenticate(key.text)
+    assert first is not None
+    assert ApiKey.objects.get().last_used_at == first
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda t: t[:-1], lambda t: t + "x", lambda t: "", lambda t: "prl_x_y", lambda t: t.swapcase()]
+)
+def test_an_altered_key_is_invalid(platform_scope: None, acme: Tenant, damage: object) -> None:
+    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    with pytest.raises(ApiKeyInvalid):
+        api_keys.authenticate(damage(key.text))  # type: ignore[operator]
+
+
+def test_a_revoked_key_is_invalid_and_revoking_twice_keeps_the_time(
+    platform_scope: None, acme: Tenant
+) -> None:
+    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    api_keys.revoke_api_key(key=key.row)
+    revoked_at = key.row.revoked_at
+    api_keys.revoke_api_key(key=key.row)
+    assert key.row.revoked_at == revoked_at
+    with pytest.raises(ApiKeyInvalid):
+        api_keys.authenticate(key.text)
+
+
+def test_another_pepper_opens_nothing(platform_scope: None, acme: Tenant, settings: Settings) -> None:
+    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    settings.KEY_PEPPER = type(settings.KEY_PEPPER)("another pepper of more than 32 characters")
+    with pytest.raises(ApiKeyInvalid):
+        api_keys.authenticate(key.text)
+
+
+def test_a_suspended_tenants_keys_open_nothing(platform_scope: None) -> None:
+    tenant = TenantFactory.create(state=TenantState.SUSPENDED)
+    key = api_keys.create_api_key(tenant=tenant, name="pipeline")
+    with pytest.raises(TenantSuspended):
+        api_keys.authenticate(key.text)
+
+
+def test_an_operators_key_belongs_to_no_tenant_and_no_tenant_sees_it(acme: Tenant) -> None:
+    with scoping.platform():
+        key = api_keys.create_api_key(tenant=None, name="operator")
+        assert api_keys.authenticate(key.text).tenant is None
+    with scoping.tenant(acme.id):
+        assert not ApiKey.objects.exists()

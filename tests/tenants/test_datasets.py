@@ -1,0 +1,144 @@
+"""Datasets from the door to storage: encrypted on the way in, refused early, nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+from pytest_django import Settings
+
+from tenants import dispatch, scoping
+from tenants.encryption import DecryptionFailed
+from tenants.errors import (
+    DatasetEmpty,
+    DatasetFormatUnknown,
+    DatasetInUse,
+    DatasetNotText,
+    DatasetTooLarge,
+    LeaseLost,
+)
+from tenants.models import Dataset, Tenant
+from tenants.services import datasets
+from tenants.services.uploads import DatasetUpload
+from tenants.states import DatasetState
+from tests.factories import EnrolmentFactory
+
+pytestmark = pytest.mark.django_db
+ROWS = b'{"text": "secret sentence of Acme", "label": "positive"}\n' * 5_000
+
+
+def stored_files(settings: Settings) -> list[Path]:
+    root = Path(settings.STORAGES["blobs"]["OPTIONS"]["location"])
+    return sorted(path for path in root.rglob("*") if path.is_file())
+
+
+def upload_of(
+    tenant: Tenant, data: bytes, name: str = "rows.jsonl", limit_bytes: int = 10**9
+) -> DatasetUpload:
+    upload = DatasetUpload(tenant=tenant, file_name=name, limit_bytes=limit_bytes)
+    for start in range(0, len(data), 50_000):
+        upload.write(data[start : start + 50_000])
+    upload.finish()
+    return upload
+
+
+def create(tenant: Tenant, data: bytes = ROWS) -> Dataset:
+    with scoping.tenant(tenant.id):
+        return datasets.create_dataset(name="rows", upload=upload_of(tenant, data))
+
+
+def test_what_is_stored_is_encrypted_and_opens_with_the_tenants_key_alone(
+    acme: Tenant, globex: Tenant, settings: Settings
+) -> None:
+    before = set(stored_files(settings))
+    dataset = create(acme)
+    [new] = set(stored_files(settings)) - before
+    assert b"secret sentence" not in new.read_bytes()
+    with scoping.tenant(acme.id):
+        with datasets.open_rows(Dataset.objects.get()) as rows:
+            assert rows.read() == ROWS
+    dataset.tenant = globex
+    with pytest.raises(DecryptionFailed), datasets.open_rows(dataset) as rows:
+        rows.read()
+
+
+def test_a_blob_that_is_given_to_another_dataset_does_not_open(acme: Tenant) -> None:
+    first, second = create(acme), create(acme)
+    second.blob_name = first.blob_name
+    with pytest.raises(DecryptionFailed), datasets.open_rows(second) as rows:
+        rows.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "error"),
+    [
+        ("rows.xlsx", b"PK", DatasetFormatUnknown),
+        ("rows", b"{}", DatasetFormatUnknown),
+        ("rows.jsonl", b"", DatasetEmpty),
+        ("rows.jsonl", b"\xff\xfe{}", DatasetNotText),
+        ("rows.jsonl", b"text,label\n", DatasetNotText),
+        ("rows.csv", b"text,label\x00\n", DatasetNotText),
+        ("rows.parquet", b"text,label\n", DatasetNotText),
+        ("rows.csv", b"a" * 101, DatasetTooLarge),
+    ],
+)
+def test_what_can_be_told_at_the_door_is_refused_there(
+    acme: Tenant, settings: Settings, name: str, data: bytes, error: type[Exception]
+) -> None:
+    before = stored_files(settings)
+    with pytest.raises(error):
+        upload_of(acme, data, name=name, limit_bytes=100)
+    assert stored_files(settings) == before
+
+
+def test_a_character_that_is_cut_between_two_chunks_is_no_fault(acme: Tenant) -> None:
+    upload = DatasetUpload(tenant=acme, file_name="rows.csv", limit_bytes=100)
+    upload.write("text,label\nä".encode()[:-1])
+    upload.write("ä".encode()[1:] + b",x\n")
+    upload.finish()
+    assert upload.size_bytes == len("text,label\nä,x\n".encode())
+
+
+def test_a_row_that_cannot_be_written_leaves_no_bytes(
+    acme: Tenant, globex: Tenant, settings: Settings
+) -> None:
+    before = stored_files(settings)
+    upload = upload_of(acme, ROWS)
+    with pytest.raises(Exception, match="row-level security"), scoping.tenant(globex.id):
+        datasets.create_dataset(name="rows", upload=upload)
+    assert stored_files(settings) == before
+
+
+def test_a_stale_attempt_cannot_conclude(acme: Tenant) -> None:
+    dataset = create(acme)
+    with scoping.tenant(acme.id):
+        first = Dataset.claim(dataset.pk, owner="one")
+        first.free_lease()
+        second = Dataset.claim(dataset.pk, owner="two")
+        with pytest.raises(LeaseLost):
+            datasets.accept_dataset(dataset=first, facts={"n_rows": 1})
+        datasets.refuse_dataset(dataset=second, code="value_empty", reason="Row 3 is empty.", row=3)
+        dataset = Dataset.objects.get()
+    assert (dataset.state, dataset.refusal_code, dataset.refusal_row) == (
+        DatasetState.REFUSED,
+        "value_empty",
+        3,
+    )
+    assert (dataset.facts, dataset.attempt) == ({}, 2)
+
+
+def test_deleting_removes_row_and_bytes_unless_a_federation_uses_it(
+    acme: Tenant, settings: Settings, django_capture_on_commit_callbacks: object
+) -> None:
+    before = stored_files(settings)
+    dataset = create(acme)
+    with django_capture_on_commit_callbacks(execute=True), scoping.tenant(acme.id):  # type: ignore[operator]
+        datasets.delete_dataset(dataset=dataset)
+    assert stored_files(settings) == before
+    enrolled = EnrolmentFactory.create(tenant=acme).dataset
+    assert enrolled is not None
+    with scoping.tenant(acme.id), pytest.raises(DatasetInUse):
+        datasets.delete_dataset(dataset=enrolled)
+
+
+def test_messages_name_the_tasks_that_the_training_side_has() -> None:
+    assert dispatch.GPU_QUEUE == "gpu"
+    assert Dataset.task_name == "training_workers.validate_dataset"
