@@ -1,0 +1,32 @@
+"""Servers of this package's own: its tests kill and restart them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.secrets import load_or_create
+from deploy.embedded.servers import Servers
+from deploy.embedded.supervisor import Supervisor
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    """A supervisor with nothing to do yet."""
+    with Supervisor(logs=tmp_path / "logs") as supervisor:
+        yield supervisor
+
+
+@pytest.fixture(scope="module")
+def module_supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+    """The supervisor of the module's servers."""
+    with Supervisor(logs=tmp_path_factory.mktemp("logs")) as supervisor:
+        yield supervisor
+
+
+@pytest.fixture(scope="module")
+def embedded_servers(module_supervisor: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> Servers:
+    """A PostgreSQL and a Valkey that the tests of one module share."""
+    directory = tmp_path_factory.mktemp("servers")
+    secrets = load_or_create(directory / "secrets.json")
+    return Servers.start(directory, supervisor=module_supervisor, secrets=secrets, test_mode=True)
