@@ -1,0 +1,61 @@
+"""A PostgreSQL and a Valkey for one test session: the ones that the environment names, or two of its own."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from psycopg import sql
+
+from deploy.embedded.database import OWNER, apply_roles
+from deploy.embedded.secrets import load_or_create
+from deploy.embedded.servers import Servers as EmbeddedServers
+from deploy.embedded.supervisor import Supervisor
+
+TEMPLATE: Final = "template1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Servers:
+    """Where a test session finds its servers, and how it stops those that it started."""
+
+    database_url: str = field(repr=False)
+    owner_database_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    stop: Callable[[], None] = lambda: None
+
+
+def start_servers(directory: Path) -> Servers:
+    """Start PostgreSQL and Valkey in an empty directory, each unless the environment names one already.
+
+    Named ones: `DATABASE_URL` with `OWNER_DATABASE_URL` (its role has to be allowed to create databases), and
+    `BROKER_URL`. A PostgreSQL that happens to be installed on this machine is never used.
+    """
+    database_url, broker_url = os.environ.get("DATABASE_URL"), os.environ.get("BROKER_URL")
+    owner_database_url = os.environ["OWNER_DATABASE_URL"] if database_url else None
+    if database_url and owner_database_url and broker_url:
+        return Servers(
+            database_url=database_url, owner_database_url=owner_database_url, broker_url=broker_url
+        )
+    supervisor = Supervisor(logs=directory / "logs")
+    secrets = load_or_create(directory / "secrets.json")
+    own = EmbeddedServers.start(directory, supervisor=supervisor, secrets=secrets, test_mode=True)
+    let_owner_create_databases(own.postgres.superuser_url)
+    return Servers(
+        database_url=database_url or own.database_url,
+        owner_database_url=owner_database_url or own.owner_database_url,
+        broker_url=broker_url or own.broker_url,
+        stop=supervisor.close,
+    )
+
+
+def let_owner_create_databases(superuser_url: str) -> None:
+    """Let the owner make test databases, and give each the schema's owner and rights that production's has.
+
+    Those are kept per database, and a new database copies them from the template.
+    """
+    apply_roles(superuser_url, database=TEMPLATE)
+    with psycopg.connect(superuser_url) as connection:
+        connection.execute(sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(OWNER)))
