@@ -1,0 +1,35 @@
+"""The environment variables of Prelude's processes on an embedded platform."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from deploy.embedded.ports import LOOPBACK
+from deploy.embedded.servers import Servers
+
+DIRECTORIES: Final = {
+    "PRELUDE_STORAGE_ROOT": "storage",
+    "PRELUDE_BASE_MODELS_ROOT": "base_models",
+    "PRELUDE_STATIC_ROOT": "static",
+}
+
+
+def application_environment(servers: Servers, *, directory: Path, url: str) -> dict[str, str]:
+    """What every process of the application gets: this process's environment and what Prelude reads from it.
+
+    The owner's password is not in it, even where this process has it.
+    """
+    inherited = {name: value for name, value in os.environ.items() if name != "OWNER_DATABASE_URL"}
+    return {
+        **inherited,
+        "DJANGO_SETTINGS_MODULE": "deploy.settings",
+        "DATABASE_URL": servers.database_url,
+        "BROKER_URL": servers.broker_url,
+        "PRELUDE_SECRET_KEY": servers.secrets.django_secret_key,
+        "PRELUDE_MASTER_KEY": servers.secrets.master_key,
+        "PRELUDE_KEY_PEPPER": servers.secrets.key_pepper,
+        "PRELUDE_ALLOWED_HOSTS": f"{LOOPBACK},localhost",
+        "PRELUDE_PUBLIC_URL": url,
+        "PRELUDE_HTTPS_ONLY": "false",  # loopback only: the web process listens nowhere else
+        **{variable: str(directory / name) for variable, name in DIRECTORIES.items()},
+    }

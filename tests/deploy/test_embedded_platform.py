@@ -1,0 +1,107 @@
+"""The whole platform as real processes: it starts, heals, says when it is ill, and leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded import layout
+from deploy.embedded.environment import application_environment
+from deploy.embedded.errors import PlatformAlreadyRunning
+from deploy.embedded.platform import Platform
+from deploy.embedded.processes import wait_until_gone
+from deploy.embedded.servers import Servers
+from tests.deploy.waiting import eventually
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform with one training worker."""
+    directory = tmp_path_factory.mktemp("platform")
+    with Platform(directory, n_gpu_workers=1, test_mode=True) as platform:
+        yield platform
+
+
+def readiness(platform: Platform) -> int:
+    """The status that `/readyz` answers with now."""
+    try:
+        with urllib.request.urlopen(f"{platform.url}/readyz", timeout=10) as answer:
+            status: int = answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    return status
+
+
+def test_every_role_runs_and_the_status_file_tells_their_processes(platform: Platform) -> None:
+    status = json.loads((platform.directory / "status.json").read_text())
+    roles = {process["role"]: [process["pid"]] for process in status["processes"].values()}
+    assert set(roles) == {"postgres", "valkey", "web", "coordinator", "gpu", "ticker"}
+    assert roles == {role: platform.pids(role) for role in roles}
+
+
+@pytest.mark.parametrize("server", ["postgres", "valkey"])
+def test_readiness_goes_red_with_a_server_and_comes_back_by_itself(platform: Platform, server: str) -> None:
+    platform.stop(server)
+    eventually(lambda: readiness(platform) == 503, seconds=30)
+    platform.start(server)
+    platform.wait_until_ready(seconds=60)
+
+
+def test_a_killed_process_comes_back(platform: Platform) -> None:
+    before = platform.pids("web")
+    os.kill(before[0], signal.SIGKILL)
+    eventually(lambda: platform.pids("web") not in ([], before))
+    platform.wait_until_ready(seconds=60)
+
+
+def test_a_second_platform_in_the_same_directory_is_refused(platform: Platform) -> None:
+    with pytest.raises(PlatformAlreadyRunning, match=f"process {os.getpid()}"), Platform(platform.directory):
+        pass
+
+
+def test_no_process_but_the_migration_is_given_the_owners_password(platform: Platform) -> None:
+    assert "OWNER_DATABASE_URL" not in platform.environment
+    assert "OWNER_DATABASE_URL" in platform.owner_environment
+
+
+def test_three_replicas_that_start_together_migrate_once(embedded_servers: Servers, tmp_path: Path) -> None:
+    environment = application_environment(embedded_servers, directory=tmp_path, url="http://127.0.0.1")
+    environment["OWNER_DATABASE_URL"] = embedded_servers.owner_database_url
+    replicas = [
+        subprocess.Popen([*layout.MANAGE, "migrate_once"], stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(3)
+    ]
+    outputs = [replica.communicate(timeout=120)[0] for replica in replicas]
+    assert [replica.returncode for replica in replicas] == [0, 0, 0]
+    assert sum("Applying tenants.0001_initial... OK" in output for output in outputs) == 1
+    assert sum("No migrations to apply." in output for output in outputs) == 2
+
+
+def test_the_command_stops_everything_on_sigterm(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "deploy.embedded",
+        "up",
+        "--gpu-workers",
+        "1",
+        "--directory",
+        str(tmp_path),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=layout.PROJECT) as up:
+        assert up.stdout is not None
+        assert any("Prelude runs at" in line for line in up.stdout)
+        processes = json.loads((tmp_path / "status.json").read_text())["processes"].values()
+        up.send_signal(signal.SIGTERM)
+        assert up.wait(timeout=60) == 0
+    assert wait_until_gone([process["pid"] for process in processes], seconds=1.0) == []
