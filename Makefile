@@ -1,0 +1,54 @@
+# Prelude. `make` alone lists the targets. Needs Python 3.11 or newer with venv, git, and a package registry.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.complete
+RUN := $(VENV)/bin/python
+SCRIPTS := deploy/scripts
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
+		printf '  make %-11s %s\n' "$$target" "$$text"; done
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(SCRIPTS)/environment.sh "$(PYTHON)" $(VENV)
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## Run the main job: four tenants, a real base model, three rounds
+	@$(RUN) -m deploy.demo
+
+.PHONY: up
+up: $(STAMP) ## Run the whole platform on embedded servers until Ctrl-C (data stays in var/platform)
+	@$(RUN) -m deploy.embedded up
+
+.PHONY: test
+test: $(STAMP) ## Judge the tree: format, lint, types, contracts, migrations, tests
+	@$(SCRIPTS)/test.sh $(VENV)/bin all
+
+.PHONY: lint types contracts migrations
+lint: $(STAMP) ## Check the code's form (ruff)
+types: $(STAMP) ## Check the types (mypy --strict)
+contracts: $(STAMP) ## Check which package may know which (import-linter)
+migrations: $(STAMP) ## Check that no migration is missing
+lint types contracts migrations:
+	@$(SCRIPTS)/test.sh $(VENV)/bin $@
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve requirements.lock anew
+	@$(SCRIPTS)/lock.sh $(VENV)/bin/uv > requirements.lock.draft
+	@mv requirements.lock.draft requirements.lock
+
+.PHONY: clean
+clean: ## Remove the environment and the tools' caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+.PHONY: clean-var
+clean-var: ## Remove everything that runs have written (tenants' data, prefixes, logs)
+	rm -rf var
