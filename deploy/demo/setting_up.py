@@ -81,7 +81,7 @@ def wait_until_ready(api: Api, path: str, *, seconds: float = READY_SECONDS) -> 
         if thing["state"] == "ready":
             return thing
         if thing["state"] == "refused":
-            raise ThingRefused(path=path, reason=str(thing.get("refusal") or thing.get("refusal_code")))
+            raise ThingRefused(path=path, reason=str(thing["refusal"]))
         if waited > seconds:
             raise WaitedTooLong(path=path, state=thing["state"], waited_seconds=waited)
         time.sleep(_POLL_SECONDS)
@@ -114,7 +114,7 @@ def _enrolled_federation(operator: Api, base_model: Body, tenants: list[DemoTena
     enrolments = f"/federations/{federation['id']}/enrolments"
     states = {found["tenant"]: found["state"] for found in operator.list(enrolments)}
     for tenant in tenants:
-        if tenant.id not in states:
+        if states.get(tenant.id, "left") == "left":
             operator.post(enrolments, {"tenant": tenant.id})
         if states.get(tenant.id) != "active":
             tenant.api.post(enrolments, {"dataset": tenant.dataset["id"]})
