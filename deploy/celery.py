@@ -7,7 +7,7 @@ from celery.signals import setup_logging
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy.settings")
 
-from django.conf import settings  # noqa: E402 - the line above tells it where to look
+from django.conf import settings  # the line above tells it where to look
 
 app = Celery("prelude", set_as_current=True)
 app.conf.update(

@@ -1,7 +1,7 @@
 """Work of the training side: a claim by compare-and-swap, a lease that must be kept alive, a fencing token.
 
-Messages may be lost, doubled or late; these columns decide. `attempt` is the fencing token: it grows with each claim, and
-a write that names an older one is refused. Times are the database's, so that no machine's clock matters.
+Messages may be lost, doubled or late; these columns decide. `attempt` is the fencing token: it grows with each
+claim, and a write that names an older one is refused. Times are the database's, so that no machine's clock matters.
 """
 
 from datetime import timedelta
@@ -60,7 +60,7 @@ class Leased(Identified):
         )
 
     def keep(self, **changes: object) -> None:
-        """Extend the lease and write progress. Raises LeaseLost when another attempt owns the work or it has ended."""
+        """Extend the lease and write progress. Raises LeaseLost when the work is another's or has ended."""
         expires_at = Now() + timedelta(seconds=settings.LEASE_SECONDS)
         if self.held(self.pk, attempt=self.attempt).update(lease_expires_at=expires_at, **changes) != 1:
             raise LeaseLost(public_id=self.public_id, attempt=self.attempt)
@@ -80,7 +80,7 @@ class Leased(Identified):
 
     @classmethod
     def overdue(cls) -> models.QuerySet[Self]:
-        """Rows that wait although their message was sent long ago; each re-send doubles the patience, up to 64 times."""
+        """Rows that wait although their message was sent long ago; each re-send doubles the patience, to 64 times."""
         patience = timedelta(seconds=settings.RESEND_SECONDS)
         late = Q(sent_at=None)
         for doublings in range(7):

@@ -53,8 +53,8 @@ class Stateful(models.Model):
         return not self.transitions[self.state]
 
     def conflict(self, target: str) -> PreludeError:
-        """The error for a move that the table does not allow."""
-        raise AssertionError(f"{type(self).__name__} names no conflict error")
+        """The error for a move to `target` that the table does not allow."""
+        raise AssertionError(f"{type(self).__name__} names no error for a move to {target}")
 
     def record_move(self, origin: str) -> None:
         """Append an event about the move; runs within its transaction. Rows without events have nothing to add."""

@@ -1,4 +1,4 @@
-"""What all tests share: the migrated database as the application's role, scopes, tenants, clients, captured messages."""
+"""What all tests share: the database as the application's role, scopes, tenants, clients, captured messages."""
 
 import tempfile
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The coordinator's arithmetic over stored bytes. Reads and writes of rows are apart from it: no transaction stays open."""
+"""The coordinator's arithmetic over stored bytes; rows are read before and written after it, in transactions apart."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -6,9 +6,8 @@ from functools import partial
 from django.db import transaction
 from django.db.models import Max
 
-from federation.aggregation import capped_weight, get_rule
+from federation.aggregation import WeightedUpdate, capped_weight, get_rule
 from federation.aggregation.updates import ExpectedUpdate, check_update
-from federation.aggregation.weighted_mean import WeightedUpdate
 from federation.models import FederatedRound, LocalRun, PrefixVersion
 from federation.services import rounds
 from federation.states import LocalRunState, RoundState

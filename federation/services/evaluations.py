@@ -10,7 +10,7 @@ from tenants.models import Dataset
 
 
 def request_first(*, enrolment: Enrolment) -> None:
-    """Measure the base model and the published version where a tenant begins, so that rounds have what to compare with."""
+    """Measure the base model and the published version where a tenant begins: what later rounds are compared with."""
     assert enrolment.dataset is not None
     request(federation=enrolment.federation, version=None, dataset=enrolment.dataset)
     published = enrolment.federation.published.version
@@ -55,13 +55,17 @@ def record_measured(
     *, federation: Federation, version: PrefixVersion, dataset: Dataset, score: dict[str, float]
 ) -> None:
     """Keep a score that a local run has measured itself, if nobody was quicker."""
-    values = {"accuracy": score["accuracy"], "loss": score["loss"], "n_rows": int(score["n_rows"])}
     with transaction.atomic():
         evaluation = Evaluation.objects.select_for_update().get(
             federation=federation, version=version, dataset=dataset
         )
         if evaluation.state == EvaluationState.QUEUED:
-            evaluation.move_to(EvaluationState.COMPLETED, **values)
+            evaluation.move_to(
+                EvaluationState.COMPLETED,
+                accuracy=score["accuracy"],
+                loss=score["loss"],
+                n_rows=int(score["n_rows"]),
+            )
 
 
 def _tell_round(evaluation: Evaluation) -> None:

@@ -20,7 +20,10 @@ from tenants.states import DatasetState
 
 
 def create_federation(*, name: str, base_model: BaseModel, specification: object) -> Federation:
-    """A federation whose start prefix a worker is asked for. Raises SpecificationInvalid, BaseModelNotReady, …NameTaken."""
+    """A federation whose start prefix a worker is asked for.
+
+    Raises SpecificationInvalid, BaseModelNotReady and FederationNameTaken.
+    """
     rules = parse_specification(specification)
     if base_model.state != BaseModelState.READY:
         raise BaseModelNotReady(base_model_id=base_model.public_id, state=base_model.state)
@@ -77,7 +80,10 @@ def invite(*, federation: Federation, tenant: Tenant) -> Enrolment:
 
 
 def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolment:
-    """The tenant takes its place with a dataset, or changes the dataset. Raises NotInvited, DatasetNotReady, …DoesNotFit."""
+    """The tenant takes its place with a dataset, or changes the dataset.
+
+    Raises NotInvited, DatasetNotReady and DatasetDoesNotFit.
+    """
     with transaction.atomic():
         enrolment = (
             Enrolment.objects.select_for_update()

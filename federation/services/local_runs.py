@@ -12,7 +12,8 @@ from tenants import storage
 def submit_update(*, local_run: LocalRun, update: bytes, metrics: dict[str, object]) -> None:
     """Keep the update's bytes, then hand the run to the coordinator in one transaction.
 
-    Raises LeaseLost when the round has closed, was canceled, or another attempt holds the run: the bytes are then unused.
+    Raises LeaseLost when the round has closed, was canceled, or another attempt holds the run; the bytes are then
+    unused.
     """
     sha256 = storage.put(update)
     with transaction.atomic():

@@ -5,6 +5,7 @@ that comes while a round is live, or when the quorum is out of reach, is skipped
 """
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -36,7 +37,7 @@ def remove_schedule(*, federation: Federation) -> None:
 
 
 def next_due(*, every_minutes: int | None, cron: str, time_zone: str, after: datetime) -> datetime:
-    """The first due time later than `after`. A cron line is read in its time zone, changes of clocks as Debian's cron does."""
+    """The first due time later than `after`; a cron line is read in its time zone, as Debian's cron reads it."""
     if every_minutes is not None:
         if every_minutes < 1:
             raise ScheduleInvalid(problem="every_minutes must be at least 1")
@@ -59,7 +60,7 @@ def open_due_rounds(*, now: datetime) -> int:
     return n_opened
 
 
-def _open_if_due(schedule_id: object, now: datetime) -> int:
+def _open_if_due(schedule_id: UUID, now: datetime) -> int:
     with transaction.atomic():
         due = Schedule.objects.select_for_update(skip_locked=True).filter(
             pk=schedule_id, next_due_at__lte=now

@@ -5,8 +5,8 @@ from django.db import models
 from django.db.models.functions import Now
 
 from tenants.ids import Identified
-from tenants.scoping import TenantTableManager
 from tenants.models.owned import TenantOwned
+from tenants.scoping import TenantTableManager
 from tenants.states import Role, TenantState
 
 

@@ -34,7 +34,7 @@ def create_api_key(*, tenant: Tenant | None, name: str) -> NewApiKey:
 
 
 def authenticate(text: str) -> ApiKey:
-    """The key behind the text, its tenant loaded. Raises ApiKeyInvalid or TenantSuspended. Runs in the platform's scope."""
+    """The key behind the text, its tenant loaded; for the platform's scope. Raises ApiKeyInvalid, TenantSuspended."""
     scheme, _, rest = text.partition("_")
     identifier, _, secret = rest.partition("_")
     if scheme != SCHEME or not secret:

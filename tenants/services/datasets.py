@@ -16,23 +16,18 @@ from tenants.states import DatasetState
 
 
 def create_dataset(*, name: str, upload: DatasetUpload) -> Dataset:
-    """Keep a finished upload and send it to be validated. A failure leaves neither a row nor bytes behind."""
-    blob_name = storage.put_file(upload.ciphertext)
-    try:
-        with transaction.atomic():
-            dataset = Dataset.objects.create(
-                id=upload.dataset_id,
-                tenant=upload.tenant,
-                name=name,
-                format=upload.format,
-                blob_name=blob_name,
-                size_bytes=upload.size_bytes,
-            )
-            dispatch.wake_worker(dataset)
-            return dataset
-    except BaseException:
-        storage.delete(blob_name)
-        raise
+    """Make a finished upload a dataset and send it to be validated. A failure leaves neither a row nor bytes behind."""
+    with upload, transaction.atomic():
+        dataset = Dataset.objects.create(
+            id=upload.dataset_id,
+            tenant=upload.tenant,
+            name=name,
+            format=upload.format,
+            blob_name=upload.blob_name,
+            size_bytes=upload.size_bytes,
+        )
+        dispatch.wake_worker(dataset)
+        return dataset
 
 
 def accept_dataset(*, dataset: Dataset, facts: dict[str, object]) -> None:
@@ -58,7 +53,7 @@ def delete_dataset(*, dataset: Dataset) -> None:
         dataset.delete()
     except ProtectedError:
         raise DatasetInUse(dataset_id=dataset.public_id) from None
-    transaction.on_commit(lambda: storage.delete(blob_name))
+    transaction.on_commit(lambda: storage.delete(blob_name), robust=True)
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 import codecs
 import tempfile
 from pathlib import PurePath
+from types import TracebackType
+from typing import Self
 from uuid import UUID
 
-from tenants import encryption
+from tenants import encryption, storage
 from tenants.errors import DatasetEmpty, DatasetFormatUnknown, DatasetNotText, DatasetTooLarge
 from tenants.ids import uuid7
 from tenants.models import Dataset, Tenant
@@ -16,7 +18,11 @@ _PARQUET_MAGIC = b"PAR1"
 
 
 class DatasetUpload:
-    """One file on its way in: `write` as it arrives, then `finish`; `abort` (or garbage collection) leaves nothing."""
+    """One file on its way in: `write` as it arrives, then `finish`; `abort` leaves nothing.
+
+    As a context manager it aborts when its block fails: around the transaction that makes the dataset's row, it sees a
+    commit that fails too.
+    """
 
     def __init__(self, *, tenant: Tenant, file_name: str, limit_bytes: int) -> None:
         """Raises DatasetFormatUnknown when the file's name does not end in a format that is read."""
@@ -26,9 +32,10 @@ class DatasetUpload:
         self.tenant = tenant
         self.size_bytes = 0
         self._limit_bytes = limit_bytes
-        self.ciphertext = tempfile.NamedTemporaryFile(prefix="prelude-upload-")  # noqa: SIM115 - closed by finish or abort
+        self.blob_name = ""  # in storage, once finished
+        self._ciphertext = tempfile.NamedTemporaryFile(prefix="prelude-upload-")  # noqa: SIM115 - finish and abort close it
         context = Dataset.blob_context(str(self.dataset_id))
-        self._writer = encryption.EncryptingWriter(self.ciphertext, data_key(tenant), context)
+        self._writer = encryption.EncryptingWriter(self._ciphertext, data_key(tenant), context)
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes. Raises DatasetTooLarge and DatasetNotText as soon as they can be told."""
@@ -40,15 +47,31 @@ class DatasetUpload:
         self._writer.write(chunk)
 
     def finish(self) -> None:
-        """No more bytes will come. Raises DatasetEmpty when none came at all."""
+        """No more bytes will come: put them into storage, which may take long and is for no transaction.
+
+        Raises DatasetEmpty when none came at all.
+        """
         if self.size_bytes == 0:
             raise DatasetEmpty(file_name=self.file_name)
         self._writer.close()
-        self.ciphertext.flush()
+        self._ciphertext.flush()
+        self.blob_name = storage.put_file(self._ciphertext)
+        self._ciphertext.close()
 
     def abort(self) -> None:
-        """Forget what has arrived."""
-        self.ciphertext.close()
+        """Forget what has arrived; doing so again changes nothing."""
+        self._ciphertext.close()
+        if self.blob_name:
+            storage.delete(self.blob_name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.abort()
 
     def _check_beginning(self, chunk: bytes) -> None:
         if self.format == DatasetFormat.PARQUET:

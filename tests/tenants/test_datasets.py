@@ -52,9 +52,8 @@ def test_what_is_stored_is_encrypted_and_opens_with_the_tenants_key_alone(
     dataset = create(acme)
     [new] = set(stored_files(settings)) - before
     assert b"secret sentence" not in new.read_bytes()
-    with scoping.tenant(acme.id):
-        with datasets.open_rows(Dataset.objects.get()) as rows:
-            assert rows.read() == ROWS
+    with scoping.tenant(acme.id), datasets.open_rows(Dataset.objects.get()) as rows:
+        assert rows.read() == ROWS
     dataset.tenant = globex
     with pytest.raises(DecryptionFailed), datasets.open_rows(dataset) as rows:
         rows.read()

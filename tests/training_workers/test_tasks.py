@@ -1,0 +1,117 @@
+"""The training side's tasks and attempts: names that dispatch sends, and what becomes of a row when work goes wrong."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from celery import current_app
+from pytest_django import DjangoCaptureOnCommitCallbacks
+
+import training_workers.tasks as tasks
+from federation.models import BaseModel, Evaluation, Federation, LocalRun
+from federation.services import rounds
+from federation.services.reconciling import LEASED
+from federation.states import LocalRunState
+from tenants import scoping
+from tenants.errors import DatasetEmpty, LeaseLost
+from tenants.models import Dataset
+from tests.conftest import Message
+from tests.factories import ready_federation
+from tests.federation import rounds as steps
+from training_workers.attempts import Attempt, perform
+from training_workers.errors import TrainerDied, TrainerFailed
+from training_workers.resident import StopJob
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def local_run() -> LocalRun:
+    """A queued run."""
+    return steps.runs_of(steps.start(ready_federation()))[0]
+
+
+def attempt(local_run: LocalRun, work: Callable[[Attempt[LocalRun]], None]) -> LocalRun:
+    perform(LocalRun, local_run.public_id, scope=partial(scoping.tenant, local_run.tenant_id), work=work)
+    return steps.reload(local_run)
+
+
+def raising(error: Exception) -> Callable[[Attempt[LocalRun]], None]:
+    def work(_: Attempt[LocalRun]) -> None:
+        raise error
+
+    return work
+
+
+def test_every_leased_model_names_a_task_that_workers_have() -> None:
+    assert set(LEASED) == {BaseModel, Dataset, Evaluation, Federation, LocalRun}
+    registered = {name for name in current_app.tasks if name.startswith(tasks.__name__.split(".")[0])}
+    assert {model.task_name for model in LEASED} == registered
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TrainerDied(exit_code=-9),
+        TrainerFailed(refusal_code="trainer_error", detail="MemoryError", is_unexpected=True),
+        OSError("disk full"),
+    ],
+)
+def test_a_fault_of_the_worker_hands_the_run_back_at_once(
+    local_run: LocalRun,
+    error: Exception,
+    sent_messages: list[Message],
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        waiting = attempt(local_run, raising(error))
+    assert (waiting.state, waiting.attempt, waiting.lease_expires_at) == (LocalRunState.QUEUED, 1, None)
+    assert [message.task_name for message in sent_messages] == ["training_workers.train"]
+    assert "disk full" not in waiting.state_reason
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TrainerFailed(refusal_code="loss_not_finite", detail="NaN", is_unexpected=False), "loss_not_finite"),
+        (DatasetEmpty(file_name="rows.csv"), "dataset_empty"),
+    ],
+)
+def test_a_fault_of_the_work_ends_the_run_with_its_code(
+    local_run: LocalRun, error: Exception, code: str
+) -> None:
+    failed = attempt(local_run, raising(error))
+    assert failed.state == LocalRunState.FAILED
+    assert failed.state_reason.startswith(f"{code}: ")
+
+
+def test_a_run_whose_round_was_canceled_stops_at_its_next_beat(local_run: LocalRun) -> None:
+    def work(running: Attempt[LocalRun]) -> None:
+        with scoping.platform():
+            rounds.cancel_round(federated_round=local_run.federated_round, actor="operator:anna")
+        with pytest.raises(StopJob):
+            running.beat()
+        running.beat()
+
+    assert attempt(local_run, work).state == LocalRunState.CANCELED
+
+
+def test_progress_is_written_while_the_lease_is_held(local_run: LocalRun) -> None:
+    seen: list[LocalRun] = []
+
+    def work(running: Attempt[LocalRun]) -> None:
+        running.beat(progress={"step": 3}, history=[[3, 0.5]])
+        seen.append(steps.reload(local_run))
+        raise LeaseLost(public_id=local_run.public_id, attempt=1)
+
+    attempt(local_run, work)
+    assert (seen[0].state, seen[0].progress, seen[0].history) == (
+        LocalRunState.RUNNING,
+        {"step": 3},
+        [[3, 0.5]],
+    )
+
+
+def test_a_message_too_many_does_nothing(local_run: LocalRun) -> None:
+    steps.claim(local_run)
+    assert attempt(local_run, raising(AssertionError("worked twice"))).attempt == 1

@@ -1,0 +1,118 @@
+"""One attempt at a piece of work: claimed under a lease, kept alive by its own progress, ended exactly once."""
+
+import io
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import structlog
+from django.conf import settings
+
+from federation.services import reconciling
+from tenants.errors import LeaseLost, PreludeError
+from tenants.leases import Leased
+from tenants.models import Dataset
+from tenants.services import datasets
+from training_workers.errors import TrainerDied, TrainerFailed
+from training_workers.resident import StopJob
+
+log = structlog.get_logger(__name__)
+Row = TypeVar("Row", bound=Leased)
+WORKER_NAME = f"{socket.gethostname()}:{os.getpid()}"
+_PROGRESS_EVERY_SECONDS = 0.5  # a row written at each of a fast model's steps would cost more than the step
+
+
+class Attempt(Generic[Row]):
+    """A claimed row and the scope in which it is read and written."""
+
+    def __init__(self, row: Row, scope: Callable[[], AbstractContextManager[None]]) -> None:
+        self.row = row
+        self.scope = scope
+        self._written_at = time.monotonic()
+
+    def beat(self, **changes: object) -> None:
+        """Extend the lease and write progress. Raises StopJob when the work is another's or has ended."""
+        self._written_at = time.monotonic()
+        try:
+            with self.scope():
+                self.row.keep(**changes)
+        except LeaseLost as lost:
+            raise StopJob(str(lost)) from lost
+
+    def is_due(self, seconds: float = _PROGRESS_EVERY_SECONDS) -> bool:
+        """Whether the last beat is at least so long ago."""
+        return time.monotonic() - self._written_at >= seconds
+
+    @contextmanager
+    def open_rows(self, dataset: Dataset) -> Iterator[BinaryIO]:
+        """The dataset in the clear; reading it keeps the lease alive, so that a large file is no lost worker."""
+        with datasets.open_rows(dataset) as rows:
+            yield io.BufferedReader(_BeatingFile(rows, self))
+
+
+class _BeatingFile(io.RawIOBase):
+    def __init__(self, file: BinaryIO, attempt: "Attempt[Any]") -> None:
+        self._file = file
+        self._attempt = attempt
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]
+        if self._attempt.is_due(settings.BEAT_SECONDS):
+            self._attempt.beat()
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def perform(
+    model: type[Row],
+    public_id: str,
+    *,
+    scope: Callable[[], AbstractContextManager[None]],
+    work: Callable[[Attempt[Row]], None],
+) -> None:
+    """Claim the row and do the work; whatever happens, the row is ended or handed back, unless this process dies."""
+    try:
+        with scope():
+            row = model.claim(model.key_from(public_id), owner=WORKER_NAME)
+    except LeaseLost:
+        log.info("nothing_to_claim", subject=public_id)  # a message too many
+        return
+    attempt = Attempt(row, scope)
+    try:
+        try:
+            work(attempt)
+        except (StopJob, LeaseLost):
+            raise
+        except Exception as error:  # noqa: BLE001 - the row must not hang until its lease runs out
+            with scope():
+                _end(row, error)
+    except (StopJob, LeaseLost) as stop:
+        log.info("attempt_stopped", subject=public_id, attempt=row.attempt, reason=str(stop))
+
+
+def _end(row: Leased, error: Exception) -> None:
+    """Give the work up for a fault that another attempt would meet again; hand it back for any other."""
+    match error:
+        case TrainerDied():
+            reconciling.hand_back(row, reason=str(error))
+        case TrainerFailed(is_unexpected=True):
+            reconciling.hand_back(row, reason=str(error))
+        case TrainerFailed():
+            reconciling.give_up(row, code=error.refusal_code, reason=str(error))
+        case PreludeError():
+            reconciling.give_up(row, code=error.code, reason=str(error))
+        case _:
+            log.error("attempt_broke", subject=row.public_id, attempt=row.attempt, exc_info=error)
+            reconciling.hand_back(row, reason=f"The worker met {type(error).__name__}.")

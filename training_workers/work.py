@@ -1,0 +1,189 @@
+"""What each kind of work is: rows to a job for the resident trainer, the trainer's answer to a service."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from federation.models import BaseModel, Evaluation, Federation, LocalRun
+from federation.services import base_models, evaluations, federations, local_runs
+from federation.states import EvaluationState
+from tenants import storage
+from tenants.models import Dataset
+from tenants.services import datasets
+from training_workers import examples
+from training_workers.attempts import Attempt
+from training_workers.resident import ResidentTrainer, TrainerResult
+
+
+@cache
+def resident_trainer() -> ResidentTrainer:
+    """This process's trainer: its child keeps the base model in memory from one job to the next."""
+    return ResidentTrainer()
+
+
+def inspect_base_model(attempt: Attempt[BaseModel]) -> None:
+    """Digests and shape facts of a directory, into the row."""
+    job = {"kind": "inspect", "path": str(_directory(attempt.row))}
+    facts = _run(attempt, job, {}).result["facts"]
+    with attempt.scope():
+        base_models.accept_base_model(
+            base_model=attempt.row,
+            weights_sha256=facts.pop("weights_sha256"),
+            tokenizer_sha256=facts.pop("tokenizer_sha256"),
+            facts=facts,
+        )
+
+
+def prepare_start(attempt: Attempt[Federation]) -> None:
+    """The start prefix from the federation's public text, published as version 0."""
+    federation = attempt.row
+    job = {"kind": "start", "base": _base(federation), "specification": federation.specification}
+    answer = _run(attempt, job, {})
+    assert answer.blob is not None
+    with attempt.scope():
+        federations.accept_start(
+            federation=federation, start=answer.blob, adapter_config=answer.result["adapter_config"]
+        )
+
+
+def validate_dataset(attempt: Attempt[Dataset]) -> None:
+    """Columns, labels, lengths, duplicates: facts into the row, or the first fault with its row number."""
+    dataset = attempt.row
+    try:
+        with attempt.open_rows(dataset) as rows:
+            facts = examples.validate(rows, dataset.format, limits=examples.DatasetLimits())
+    except examples.DatasetRefusal as refusal:
+        with attempt.scope():
+            datasets.refuse_dataset(dataset=dataset, code=refusal.code, reason=str(refusal), row=refusal.row)
+        return
+    with attempt.scope():
+        datasets.accept_dataset(dataset=dataset, facts=facts.to_dict())
+
+
+def train(attempt: Attempt[LocalRun]) -> None:
+    """One tenant's local training: the parent version and sampled rows in, the change of the prefix out."""
+    local_run = attempt.row
+    with attempt.scope():
+        measured = _score_before(local_run)
+    job = _train_job(local_run, evaluate_before=measured is None)
+    parent = local_run.federated_round.parent_version
+    job["examples"] = _training_rows(attempt, job["specification"], job["seed"])
+    job["held_out"] = _held_out_rows(attempt, local_run.dataset, job["specification"])
+    state = storage.get(parent.sha256, max_bytes=parent.size_bytes)
+    answer = _run(attempt, job, {"state": state})
+    assert answer.blob is not None
+    metrics = {**answer.result["metrics"], "base_loaded": answer.result["base_loaded"]}
+    with attempt.scope():
+        if measured is None:
+            local_runs.record_before(local_run=local_run, score=metrics["scores"]["before"])
+        else:
+            metrics["scores"]["before"] = measured
+        local_runs.submit_update(local_run=local_run, update=answer.blob, metrics=metrics)
+
+
+def evaluate(attempt: Attempt[Evaluation]) -> None:
+    """A version (or the base model alone) on the tenant's held-out rows."""
+    evaluation = attempt.row
+    federation, version = evaluation.federation, evaluation.version
+    job = {"kind": "evaluate", "base": _base(federation), "specification": federation.specification}
+    job["held_out"] = _held_out_rows(attempt, evaluation.dataset, federation.specification)
+    blobs = {"state": storage.get(version.sha256, max_bytes=version.size_bytes)} if version else {}
+    score = _run(attempt, job, blobs).result
+    with attempt.scope():
+        evaluations.complete_evaluation(
+            evaluation=evaluation, accuracy=score["accuracy"], loss=score["loss"], n_rows=score["n_rows"]
+        )
+
+
+def _score_before(local_run: LocalRun) -> dict[str, Any] | None:
+    """The parent version's score on the tenant's held-out rows, if it is known: nobody measures it twice."""
+    federated_round = local_run.federated_round
+    measured = Evaluation.objects.filter(
+        federation=federated_round.federation,
+        version=federated_round.parent_version,
+        dataset=local_run.dataset,
+        state=EvaluationState.COMPLETED,
+    )
+    return measured.values("accuracy", "loss", "n_rows").first()
+
+
+def _train_job(local_run: LocalRun, *, evaluate_before: bool) -> dict[str, Any]:
+    federated_round = local_run.federated_round
+    federation = federated_round.federation
+    return {
+        "kind": "train",
+        "base": _base(federation),
+        "specification": federation.specification,
+        # The round's number varies the sample from round to round; a second attempt at a run draws the same rows.
+        "seed": federation.specification["training"]["seed"] + federated_round.number,
+        "evaluate_before": evaluate_before,
+        "identity": {
+            "round": federated_round.public_id,
+            "tenant": local_run.tenant.public_id,
+            "attempt": local_run.attempt,
+            "parent": federated_round.parent_version.sha256,
+        },
+    }
+
+
+def _training_rows(
+    attempt: Attempt[LocalRun], specification: dict[str, Any], seed: int
+) -> list[dict[str, Any]]:
+    dataset, training = attempt.row.dataset, specification["training"]
+    n = training["n_steps"] * training["batch_size"]
+    with attempt.open_rows(dataset) as rows:
+        chosen = examples.select_training(
+            rows, dataset.format, n=n, n_train=dataset.facts["n_train"], seed=seed
+        )
+    return [examples.as_row(example) for example in chosen]
+
+
+def _held_out_rows(
+    attempt: Attempt[LocalRun] | Attempt[Evaluation], dataset: Dataset, specification: dict[str, Any]
+) -> list[dict[str, Any]]:
+    with attempt.open_rows(dataset) as rows:
+        chosen = examples.select_held_out(
+            rows, dataset.format, n=specification["evaluation"]["n_held_out_rows"]
+        )
+    return [examples.as_row(example) for example in chosen]
+
+
+def _base(federation: Federation) -> dict[str, str]:
+    base_model = federation.base_model
+    return {
+        "path": str(_directory(base_model)),
+        "weights_sha256": base_model.weights_sha256,
+        "tokenizer_sha256": base_model.tokenizer_sha256,
+    }
+
+
+def _directory(base_model: BaseModel) -> Path:
+    root: Path = settings.BASE_MODELS_ROOT
+    return root / base_model.directory
+
+
+def _run(attempt: Attempt[Any], job: dict[str, Any], blobs: dict[str, bytes]) -> TrainerResult:
+    progress = _Progress(attempt)
+    return resident_trainer().run(
+        job, blobs, on_event=progress.note, beat_seconds=settings.BEAT_SECONDS, on_beat=attempt.beat
+    )
+
+
+class _Progress:
+    """Writes a local run's progress and loss history; other work only keeps its lease."""
+
+    def __init__(self, attempt: Attempt[Any]) -> None:
+        self._attempt = attempt
+        self._history: list[list[float]] = []
+
+    def note(self, event: dict[str, Any]) -> None:
+        """Take one progress event; the last step is always written."""
+        is_step = event.get("phase") == "training"
+        if is_step:
+            self._history.append([event["step"], event["loss"]])
+        is_last = is_step and event["step"] == event["n_steps"]
+        if not isinstance(self._attempt.row, LocalRun) or not (is_last or self._attempt.is_due()):
+            return
+        self._attempt.beat(progress=event, history=self._history)
