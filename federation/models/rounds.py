@@ -1,5 +1,7 @@
 """Rounds, the tenants' local runs within them, evaluations of versions, and the events of all these."""
 
+from typing import Self
+
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -113,12 +115,24 @@ class LocalRun(TenantOwned, Leased, Stateful):
     def conflict(self, target: str) -> LocalRunStateConflict:
         return LocalRunStateConflict(local_run_id=self.public_id, state=self.state, wanted=target)
 
+    @classmethod
+    def claim(cls, pk: object, *, owner: str) -> Self:
+        """Take the run, begin its progress anew, and record who has it. Raises LeaseLost."""
+        local_run = super().claim(pk, owner=owner)
+        local_run.progress, local_run.history = {}, []
+        local_run.save(update_fields=["progress", "history"])
+        local_run._record(LocalRunState.QUEUED, f"Claimed by {owner}.")
+        return local_run
+
     def record_move(self, origin: str) -> None:
+        self._record(origin, self.state_reason)
+
+    def _record(self, origin: str, message: str) -> None:
         RoundEvent.objects.create(
             federated_round=self.federated_round,
             tenant=self.tenant,
             kind=f"local_run.{self.state}",
-            message=self.state_reason,
+            message=message,
             data={"from": origin, "local_run": self.public_id, "attempt": self.attempt},
         )
 

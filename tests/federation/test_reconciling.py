@@ -61,6 +61,8 @@ def test_a_run_whose_worker_died_waits_again_and_is_attempt_two() -> None:
     assert (accepted.state, accepted.attempt) == (LocalRunState.ACCEPTED, 2)
     with scoping.platform():
         told = RoundEvent.objects.filter(kind="local_run.queued").get()
+        claims = RoundEvent.objects.filter(kind="local_run.running").values_list("data__attempt", flat=True)
+        assert list(claims) == [1, 2]
     assert "worker was not heard of" in told.message
 
 
