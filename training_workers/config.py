@@ -1,7 +1,8 @@
 """What a federation's specification means to the learning code: frozen dataclasses, read from its JSON.
 
-The federation has checked the whole specification when it was made; what is checked here is what the learning code
-would otherwise stumble over in the middle of a run. Fields for other rooms (aggregation, round, gate) are ignored.
+The federation has checked the whole specification when it was made; what is checked here is what the learning
+code would otherwise stumble over in the middle of a run. Fields for other rooms (aggregation, round, gate)
+are ignored.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Refusals of the GPU side: datasets that cannot be used, base models that cannot be loaded, learning that went wrong.
+"""Refusals of the GPU side: unusable datasets and base models, learning that went wrong, trainers that died.
 
-One class per refusal, each with a stable code. No text ever quotes a tenant's row: it names the row's number and the
-column instead. Rows are counted from 1; row 0 is a CSV file's header.
+One class per refusal, each with a stable code. No text ever quotes a tenant's row: it names the row's number
+and the column instead. Rows are counted from 1; row 0 is a CSV file's header.
 """
 
 from collections.abc import Sequence
@@ -47,8 +47,8 @@ class ColumnsUnknown(DatasetRefusal):
     def __init__(self, *, n_columns: int) -> None:
         # A CSV file without a header has a row's texts where the names should be: they are not repeated here.
         super().__init__(
-            f"None of the {n_columns} columns is known; a dataset has text and label, or prompt and completion, "
-            "or messages."
+            f"None of the {n_columns} columns is known; a dataset has text and label, "
+            "or prompt and completion, or messages."
         )
 
 
@@ -225,7 +225,8 @@ class WeightsPickled(BaseModelRefusal):
 
     def __init__(self, *, directory: str, file_name: str) -> None:
         super().__init__(
-            f"The base model {directory!r} has its weights in the pickle {file_name}; only safetensors is read."
+            f"The base model {directory!r} has its weights in the pickle {file_name}; "
+            "only safetensors is read."
         )
 
 
@@ -250,6 +251,15 @@ class BaseModelDigestMismatch(BaseModelRefusal):
             f"The {part} in {directory!r} have the digest {found[:16]}… and not {expected[:16]}…, "
             "with which the base model was registered."
         )
+
+
+class RuntimeSettingInvalid(PreludeError):
+    """An environment variable of the trainer has a value that cannot be used."""
+
+    code = "runtime_setting_invalid"
+
+    def __init__(self, *, variable: str, value: str, allowed: str) -> None:
+        super().__init__(f"{variable} is {value!r}; allowed is {allowed}.")
 
 
 class SpecificationInvalid(PreludeError):
@@ -277,8 +287,8 @@ class LabelWordsClash(PreludeError):
 
     def __init__(self, *, labels: Sequence[str]) -> None:
         super().__init__(
-            f"The words of the labels {', '.join(labels)} begin with the same token of the base model's tokenizer; "
-            "choose words that differ in their first token."
+            f"The words of the labels {', '.join(labels)} begin with the same token "
+            "of the base model's tokenizer; choose words that differ in their first token."
         )
 
 
@@ -330,8 +340,8 @@ class NoExamples(PreludeError):
 
     code = "no_examples"
 
-    def __init__(self, *, purpose: str) -> None:
-        super().__init__(f"There are no examples for {purpose}; at least one is needed.")
+    def __init__(self) -> None:
+        super().__init__("There are no examples to train or to evaluate on; at least one is needed.")
 
 
 class StateIncompatible(PreludeError):
@@ -374,6 +384,26 @@ class LossNotFinite(PreludeError):
         )
 
 
+class ScoreNotFinite(PreludeError):
+    """The loss on the held-out rows is NaN or infinite: the state is of no use."""
+
+    code = "score_not_finite"
+
+    def __init__(self, *, n_rows: int) -> None:
+        super().__init__(
+            f"The loss over the {n_rows} held-out rows is not finite; the state cannot be scored."
+        )
+
+
+class JobCancelled(PreludeError):
+    """The job was called off; nothing of it is used."""
+
+    code = "job_cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("The job was cancelled before it was done.")
+
+
 class JobUnknown(PreludeError):
     """The trainer got a job that it does not know, or one without what it needs."""
 
@@ -410,12 +440,13 @@ class TrainerDied(PreludeError):
         self.exit_code = exit_code
 
 
-class TrainerJobFailed(PreludeError):
-    """The trainer refused or failed the job; `failure_code` is the refusal's own code."""
+class TrainerFailed(PreludeError):
+    """The trainer could not do the job: `refusal_code` says why; unexpected is what is no refusal of ours."""
 
-    code = "trainer_job_failed"
+    code = "trainer_failed"
 
-    def __init__(self, *, failure_code: str, detail: str) -> None:
+    def __init__(self, *, refusal_code: str, detail: str, is_unexpected: bool) -> None:
         super().__init__(detail)
-        self.failure_code = failure_code
+        self.refusal_code = refusal_code
         self.detail = detail
+        self.is_unexpected = is_unexpected

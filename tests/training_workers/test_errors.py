@@ -9,7 +9,7 @@ from training_workers import errors
 REFUSALS = [
     value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, PreludeError)
 ]
-SAMPLES: dict[object, object] = {str: "sample", int: 3, float: 0.5, typing.Sequence[str]: ["one", "two"]}
+SAMPLES: dict[object, object] = {str: "sample", int: 3, float: 0.5, bool: True}
 
 
 def _sample(annotation: object) -> object:

@@ -1,9 +1,10 @@
 """A tenant's examples: reading them as a stream, validating them, splitting and sampling them.
 
-Every function takes a *binary seekable file object* and reads it from its beginning; memory does not grow with the
-file. The same rows always give the same split: see `split.py`.
+Every function takes a *binary seekable file object* and reads it from its beginning; memory does not grow
+with the file. The same rows always give the same split: see `split.py`.
 """
 
+from training_workers.errors import DatasetRefusal
 from training_workers.examples.reading import read_examples
 from training_workers.examples.rows import (
     ChatExample,
@@ -23,6 +24,7 @@ __all__ = [
     "CompletionExample",
     "DatasetFacts",
     "DatasetLimits",
+    "DatasetRefusal",
     "Example",
     "LabelExample",
     "Message",

@@ -21,7 +21,7 @@ def open_parquet(file: BinaryIO) -> Table:
         DatasetBroken: not a Parquet file, or a damaged one.
     """
     try:
-        # Without pre-buffering, and with a buffer, a row group's pages are read one after the other instead of at once.
+        # No pre-buffering but a buffer: a row group's pages are read one after the other, not all at once.
         parquet = pq.ParquetFile(
             pa.PythonFile(file, mode="r"), pre_buffer=False, buffer_size=READ_BUFFER_BYTES
         )

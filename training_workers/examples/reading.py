@@ -17,7 +17,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True)
 class Table:
-    """A file's column names (None where the file holds nothing at all), and its rows as a stream that is read once."""
+    """A file's column names (None where it holds nothing), and its rows as a stream that is read once."""
 
     columns: tuple[str, ...] | None
     rows: Iterator[Mapping[str, Any]]
@@ -94,7 +94,7 @@ def _json_row(text: str, number: int) -> Mapping[str, Any]:
 
 
 def _open_csv(file: BinaryIO) -> Table:
-    # A setting of the whole process, raised once: csv has no other way to bound a quoted field that never ends.
+    # A setting of the whole process: csv has no other way to bound a quoted field that never ends.
     csv.field_size_limit(MAX_LINE_BYTES)
     records = _csv_records(file)
     header = tuple(name.strip() for name in next(records, []))

@@ -69,7 +69,7 @@ class ChatExample:
 
     @property
     def input_text(self) -> str:
-        """What the model is given: every turn but the last, with unit separators that no text holds by chance."""
+        """What the model is given: every turn but the last, with separators that no text holds by chance."""
         return "\x1e".join(f"{message.role}\x1f{message.content}" for message in self.messages[:-1])
 
 

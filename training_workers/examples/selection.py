@@ -13,8 +13,8 @@ from training_workers.examples.split import input_hash, is_held_out
 def select_training(file: BinaryIO, file_format: str, *, n: int, n_train: int, seed: int) -> list[Example]:
     """`n` training rows, drawn by the seed without replacement, in the seed's order.
 
-    `n_train` is the number of training rows that validation counted; where `n` is larger, every row is used before
-    any is used again. Memory holds the `n` rows only, and reading ends with the last one of them.
+    `n_train` is the number of training rows that validation counted; where `n` is larger, every row is used
+    before any is used again. Memory holds the `n` rows only, and reading ends with the last one of them.
 
     Raises:
         DatasetChanged: the file has fewer training rows than `n_train`.
@@ -39,7 +39,7 @@ def select_training(file: BinaryIO, file_format: str, *, n: int, n_train: int, s
 
 def _drawn(n: int, n_train: int, seed: int) -> list[int]:
     """`n` indices below `n_train`: whole shuffles first, then a sample."""
-    generator = random.Random(seed)
+    generator = random.Random(seed)  # noqa: S311 (a reproducible draw, no secret)
     drawn: list[int] = []
     while n_train and len(drawn) < n:
         drawn += generator.sample(range(n_train), min(n_train, n - len(drawn)))
@@ -49,7 +49,7 @@ def _drawn(n: int, n_train: int, seed: int) -> list[int]:
 
 
 def select_held_out(file: BinaryIO, file_format: str, *, n: int) -> list[Example]:
-    """The `n` different held-out inputs with the smallest hashes, so always the same ones; of duplicates the first."""
+    """The `n` different held-out inputs with the smallest hashes: always the same ones."""
     heap: list[int] = []
     kept: dict[int, Example] = {}
     for example in read_examples(file, file_format):

@@ -1,8 +1,8 @@
 """Which rows train and which are held out: decided by the row's input alone.
 
-The side follows from a hash of the normalised input, not from a row's place or a random number: duplicates, and the
-same text with another label, always fall on the same side, also across uploads, so that no held-out input is ever
-trained on.
+The side follows from a hash of the normalised input, not from a row's place or a random number: duplicates,
+and the same text with another label, always fall on the same side, also across uploads, so that no held-out
+input is ever trained on.
 """
 
 import hashlib
@@ -20,5 +20,5 @@ def input_hash(example: Example) -> int:
 
 
 def is_held_out(hashed: int) -> bool:
-    """Whether a row with this hash is evaluated on and never trained on: about one different input in five."""
+    """Whether a row with this hash is evaluated on and never trained on: one input in five."""
     return hashed % HELD_OUT_ONE_IN == 0

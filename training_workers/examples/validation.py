@@ -1,4 +1,4 @@
-"""Validating a dataset in one pass: the first row that cannot be used refuses it, otherwise its facts are returned."""
+"""Validating a dataset in one pass: it is refused at the first row that cannot be used, or has facts."""
 
 import array
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ class DatasetLimits:
 class DatasetFacts:
     """What is known of a valid dataset; it holds no text of a row but the labels.
 
-    A duplicate is a row whose input occurred before. `duplicates_are_exact` is false where the file has more different
-    inputs than are remembered: then `n_duplicates` is a lower bound.
+    A duplicate is a row whose input occurred before. `duplicates_are_exact` is false where the file has more
+    different inputs than are remembered: then `n_duplicates` is a lower bound.
     """
 
     kind: str
@@ -126,7 +126,7 @@ class _Census:
 
 
 class LengthHistogram:
-    """Lengths in buckets: exact below 1,024, then 512 buckets a doubling, so the median is right within 0.2 %."""
+    """Lengths in buckets: exact below 1,024, then 512 a doubling, so the median is right within 0.2 %."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
@@ -154,9 +154,10 @@ class LengthHistogram:
 
 
 class SeenInputs:
-    """A set of 64-bit hashes in a fixed 16 MB: open addressing, no row is ever forgotten or mistaken for another.
+    """A set of 64-bit hashes in a fixed 16 MB, by open addressing: none is forgotten or mistaken.
 
-    Above `capacity` different inputs nothing new is remembered: later rows are then compared with the first ones only.
+    Above `capacity` different inputs nothing new is remembered: later rows are then compared with the first
+    ones only.
     """
 
     def __init__(self, n_slots: int = 1 << 21) -> None:
