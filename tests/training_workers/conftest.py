@@ -1,0 +1,66 @@
+"""A tiny base model on disk and in memory, a specification for it, and examples that it can learn."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.training_workers.tiny_model import make_tiny_base
+from training_workers.config import TrainingSpecification
+from training_workers.examples import Example, LabelExample
+from training_workers.loading import BaseModel, load_base_model
+from training_workers.runtime import Runtime
+
+SPECIFICATION: dict[str, Any] = {
+    "method": "prefix",
+    "method_settings": {"n_virtual_tokens": 5, "start_text": "The film was wonderful. Sentiment: positive"},
+    "task": {
+        "kind": "label",
+        "template": "{text}\nSentiment:",
+        "label_words": {"positive": " positive", "negative": " negative"},
+        "max_text_characters": 200,
+    },
+    "training": {"learning_rate": 0.02, "n_steps": 6, "batch_size": 4, "gradient_clip": 1.0, "seed": 0},
+    "evaluation": {"n_held_out_rows": 24},
+}
+CPU_FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32, n_threads=1, reason="a test")
+CPU_BFLOAT16 = Runtime(device=torch.device("cpu"), dtype=torch.bfloat16, n_threads=1, reason="a test")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Many threads are slower than one on matrices of this size."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer Llama's directory."""
+    return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_directory: Path) -> BaseModel:
+    """The two-layer Llama in memory, in float32."""
+    return load_base_model(tiny_directory, CPU_FLOAT32)
+
+
+@pytest.fixture
+def specification() -> TrainingSpecification:
+    """The label task's specification."""
+    return TrainingSpecification.from_dict(SPECIFICATION)
+
+
+@pytest.fixture
+def reviews() -> list[Example]:
+    """24 rows of unequal lengths whose first word tells the label."""
+    generator = random.Random(0)
+    words = ["film", "food", "service", "story", "acting", "world"]
+    rows: list[Example] = []
+    for number in range(24):
+        word, label = (("good", "positive"), ("bad", "negative"))[number % 2]
+        tail = " ".join(generator.choices(words, k=generator.randint(1, 12)))
+        rows.append(LabelExample(f"{word} {tail}", label))
+    return rows

@@ -1,0 +1,132 @@
+"""Prefix-tuning: trained keys and values before every layer's own (Li and Liang 2021, arXiv 2101.00190).
+
+The state is one tensor, `prompt_embeddings`, float32, [n_virtual_tokens, 2 * n_layers * n_kv_heads *
+head_size], the very layout of PEFT's file: seen as [n_virtual_tokens, n_layers, (key, value), n_kv_heads,
+head_size]. There is no reparameterisation network: averaging one is not averaging prefixes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PrefixTuningConfig
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from training_workers.base_models import ARCHITECTURES
+from training_workers.data import Batch
+from training_workers.errors import SpecificationInvalid, StateIncompatible
+from training_workers.loading import BaseModel
+
+TENSOR = "prompt_embeddings"
+MAX_VIRTUAL_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class PrefixMethod:
+    """A prefix of `n_virtual_tokens`, which starts as the keys and values of a public text."""
+
+    n_virtual_tokens: int
+    start_text: str
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "PrefixMethod":
+        """Reads `method_settings`.
+
+        Raises:
+            SpecificationInvalid: a setting is missing, unknown or out of its range.
+        """
+        for unknown in sorted(set(settings) - {"n_virtual_tokens", "start_text"}):
+            raise SpecificationInvalid(
+                field=f"method_settings.{unknown}", reason="prefix has no such setting"
+            )
+        n_virtual_tokens, start_text = settings.get("n_virtual_tokens"), settings.get("start_text")
+        if type(n_virtual_tokens) is not int or not 1 <= n_virtual_tokens <= MAX_VIRTUAL_TOKENS:
+            raise SpecificationInvalid(
+                field="method_settings.n_virtual_tokens",
+                reason=f"it must be a whole number from 1 to {MAX_VIRTUAL_TOKENS}",
+            )
+        if not isinstance(start_text, str) or not start_text.strip():
+            raise SpecificationInvalid(
+                field="method_settings.start_text", reason="it must be a public text that is not empty"
+            )
+        return cls(n_virtual_tokens=n_virtual_tokens, start_text=start_text)
+
+    @property
+    def n_positions(self) -> int:
+        """The prefix stands at the context's first positions."""
+        return self.n_virtual_tokens
+
+    def start(self, base: BaseModel, *, seed: int) -> dict[str, Tensor]:  # noqa: ARG002 (others draw)
+        """Keys and values of the start text's first tokens, which are repeated where it is short.
+
+        Nothing is random here: a zero start would give every row the same gradients for ever, and a random
+        one has the wrong scale. Computed in float32 where possible, so that it does not depend on the
+        processor's bfloat16.
+        """
+        base = base.exact or base
+        tokens = list(base.tokenizer(self.start_text)["input_ids"])
+        repeated = (tokens * (self.n_virtual_tokens // len(tokens) + 1))[: self.n_virtual_tokens]
+        cache = DynamicCache()
+        with torch.no_grad():
+            base.model.base_model(
+                input_ids=torch.tensor([repeated], device=base.runtime.device),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        layers: list[Any] = cache.layers
+        pairs = torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in layers])
+        # [n_layers, 2, n_kv_heads, n_virtual_tokens, head_size] -> the flat layout
+        flat = pairs.permute(3, 0, 1, 2, 4).reshape(self.n_virtual_tokens, -1)
+        return {TENSOR: flat.float().cpu().contiguous()}
+
+    def check(self, base: BaseModel, state: Mapping[str, Tensor]) -> None:
+        """Refuses a state that is not one finite float32 tensor of this prefix's shape."""
+        for other in sorted(set(state) ^ {TENSOR}):
+            expected = "present" if other == TENSOR else "no tensor of a prefix"
+            raise StateIncompatible(
+                tensor=other, found="missing" if other == TENSOR else "present", expected=expected
+            )
+        tensor = state[TENSOR]
+        shape = (self.n_virtual_tokens, 2 * base.facts.n_layers * base.facts.token_size)
+        if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
+            raise StateIncompatible(
+                tensor=TENSOR,
+                found=f"{tensor.dtype} {tuple(tensor.shape)}",
+                expected=f"torch.float32 {shape}",
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise StateIncompatible(tensor=TENSOR, found="not finite", expected="finite")
+
+    def target_states(self, base: BaseModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The base model's states behind the prefix, [n_targets, hidden]."""
+        return base.target_states(batch, cache=self._cache(base, state[TENSOR], batch.input_ids.shape[0]))
+
+    def _cache(self, base: BaseModel, prefix: Tensor, n_rows: int) -> DynamicCache:
+        """The prefix as the cache of `n_rows` rows; a fresh one each forward pass, for it grows in place."""
+        facts = base.facts
+        pairs = prefix.to(base.model.dtype).view(
+            self.n_virtual_tokens, facts.n_layers, 2, facts.n_kv_heads, facts.head_size
+        )
+        # [n_layers, 2, 1, n_kv_heads, n_virtual_tokens, head_size]
+        layers = pairs.permute(1, 2, 3, 0, 4).unsqueeze(2)
+        has_config = ARCHITECTURES[facts.model_type].has_configured_cache
+        cache = DynamicCache(config=base.model.config) if has_config else DynamicCache()
+        for index, (keys, values) in enumerate(layers):
+            cache.update(keys.expand(n_rows, -1, -1, -1), values.expand(n_rows, -1, -1, -1), index)
+        return cache
+
+    def adapter_config(self, base: BaseModel) -> dict[str, Any]:
+        """PEFT's configuration with the sizes written out; it names no path of the machine that made it."""
+        config = PrefixTuningConfig(
+            task_type="CAUSAL_LM",
+            inference_mode=True,
+            num_virtual_tokens=self.n_virtual_tokens,
+            num_layers=base.facts.n_layers,
+            num_attention_heads=base.facts.n_kv_heads,
+            token_dim=base.facts.token_size,
+            num_transformer_submodules=1,
+            encoder_hidden_size=base.facts.token_size,
+        ).to_dict()
+        return {name: getattr(value, "value", value) for name, value in sorted(config.items())}
