@@ -1,0 +1,98 @@
+"""Scores do not depend on how rows are put into batches, nor on the number format of a close call."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training_workers.conftest import CPU_BFLOAT16
+from training_workers import errors, evaluation
+from training_workers.config import TrainingSpecification
+from training_workers.data import TokenExample, make_batch
+from training_workers.evaluation import evaluate
+from training_workers.examples import Example
+from training_workers.loading import BaseModel, load_base_model
+from training_workers.methods import Method, get_method
+
+
+@pytest.fixture
+def method(specification: TrainingSpecification) -> Method:
+    """The specification's method."""
+    return get_method(specification.method, specification.method_settings)
+
+
+def test_padding_changes_no_logit(tiny_base: BaseModel, method: Method) -> None:
+    state = method.start(tiny_base, seed=0)
+    rows = [TokenExample(tuple(range(20, 20 + n_tokens)), (7, 8)) for n_tokens in (2, 40, 11)]
+    with torch.no_grad():
+        together = method.target_states(tiny_base, state, make_batch(rows, device=torch.device("cpu")))
+        alone = [
+            method.target_states(tiny_base, state, make_batch([row], device=torch.device("cpu")))
+            for row in rows
+        ]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_the_batch_size_and_the_order_change_no_score(
+    tiny_base: BaseModel,
+    method: Method,
+    reviews: list[Example],
+    specification: TrainingSpecification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state = method.start(tiny_base, seed=0)
+    large = evaluate(tiny_base, method, state, reviews, specification)
+    monkeypatch.setitem(evaluation.BATCH_TOKENS, "cpu", 1)
+    small = evaluate(tiny_base, method, state, reviews[::-1], specification)
+    assert small.accuracy == large.accuracy
+    assert small.loss == pytest.approx(large.loss, rel=1e-5)
+
+
+def test_close_calls_are_decided_in_float32(
+    tiny_directory: Path,
+    tiny_base: BaseModel,
+    method: Method,
+    reviews: list[Example],
+    specification: TrainingSpecification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a margin that no row reaches, bfloat16 decides nothing, and the score is float32's to the last digits."""
+    base = load_base_model(tiny_directory, CPU_BFLOAT16)
+    state = method.start(base, seed=0)
+    exact = evaluate(tiny_base, method, state, reviews, specification)
+    monkeypatch.setattr(evaluation, "CLOSE_CALL_LOGITS", 1e9)
+    all_close = evaluate(base, method, state, reviews, specification)
+    assert all_close.accuracy == exact.accuracy
+    assert all_close.loss == pytest.approx(exact.loss, rel=1e-6)
+    monkeypatch.setattr(evaluation, "CLOSE_CALL_LOGITS", 0.0)
+    none_close = evaluate(base, method, state, reviews, specification)
+    assert none_close.loss != pytest.approx(exact.loss, rel=1e-6)
+    assert (exact.precision, all_close.precision) == ("float32", "bfloat16, close calls in float32")
+
+
+def test_progress_is_told_and_a_stop_is_heard(
+    tiny_base: BaseModel,
+    method: Method,
+    reviews: list[Example],
+    specification: TrainingSpecification,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(evaluation.BATCH_TOKENS, "cpu", 100)
+    told: list[tuple[int, int]] = []
+    evaluate(tiny_base, method, None, reviews, specification, on_rows=lambda *counts: told.append(counts))
+    assert told == sorted(told)
+    assert told[-1] == (24, 24)
+    assert len(told) > 2
+    with pytest.raises(errors.JobCancelled):
+        evaluate(tiny_base, method, None, reviews, specification, should_stop=lambda: True)
+
+
+def test_a_state_that_leads_to_no_number_is_refused(
+    tiny_base: BaseModel, method: Method, reviews: list[Example], specification: TrainingSpecification
+) -> None:
+    state: dict[str, Tensor] = {
+        name: torch.full_like(tensor, 3e38) for name, tensor in method.start(tiny_base, seed=0).items()
+    }
+    with pytest.raises(errors.ScoreNotFinite, match="24"):
+        evaluate(tiny_base, method, state, reviews, specification)

@@ -1,0 +1,148 @@
+"""Local training: what it changes, what it leaves alone, and that it can be repeated."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training_workers.conftest import CPU_BFLOAT16
+from training_workers import errors
+from training_workers.config import CompletionTask, TrainingSpecification
+from training_workers.evaluation import evaluate
+from training_workers.examples import CompletionExample, Example
+from training_workers.loading import BaseModel, load_base_model
+from training_workers.local_training import Step, TrainingOutcome, train_locally
+from training_workers.methods import Method, get_method
+
+
+@pytest.fixture
+def method(specification: TrainingSpecification) -> Method:
+    """The specification's method."""
+    return get_method(specification.method, specification.method_settings)
+
+
+@pytest.fixture
+def start(tiny_base: BaseModel, method: Method) -> dict[str, Tensor]:
+    """The start state."""
+    return method.start(tiny_base, seed=0)
+
+
+def test_the_loss_falls_and_the_score_rises(
+    tiny_base: BaseModel,
+    method: Method,
+    start: dict[str, Tensor],
+    reviews: list[Example],
+    specification: TrainingSpecification,
+) -> None:
+    longer = dataclasses.replace(specification.training, n_steps=40, learning_rate=0.05)
+    specification = dataclasses.replace(specification, training=longer)
+    outcome = train_locally(tiny_base, method, start, reviews, specification, seed=0)
+    trained = {name: tensor + outcome.update[name] for name, tensor in start.items()}
+    before = evaluate(tiny_base, method, start, reviews, specification)
+    after = evaluate(tiny_base, method, trained, reviews, specification)
+    assert outcome.losses[-1] < 0.5 * outcome.losses[0]
+    assert after.loss < 0.5 * before.loss
+    assert after.accuracy > before.accuracy
+    assert (outcome.n_examples, len(outcome.losses)) == (160, 40)
+
+
+def test_neither_the_base_model_nor_the_parent_changes(
+    tiny_base: BaseModel,
+    method: Method,
+    start: dict[str, Tensor],
+    reviews: list[Example],
+    specification: TrainingSpecification,
+) -> None:
+    weights = {name: tensor.clone() for name, tensor in tiny_base.model.state_dict().items()}
+    parent = {name: tensor.clone() for name, tensor in start.items()}
+    outcome = train_locally(tiny_base, method, start, reviews, specification, seed=0)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in tiny_base.model.state_dict().items())
+    assert all(torch.equal(tensor, parent[name]) for name, tensor in start.items())
+    update = outcome.update["prompt_embeddings"]
+    assert (update.dtype, update.shape) == (torch.float32, start["prompt_embeddings"].shape)
+    # Adam's first steps are about as large as the learning rate: every number of the prefix has moved, none far.
+    assert float(update.abs().min()) > 0
+    assert float(update.abs().max()) < 2 * 6 * 0.02
+    assert outcome.relative_norm == pytest.approx(float(update.norm() / start["prompt_embeddings"].norm()))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
+    tiny_base: BaseModel,
+    method: Method,
+    start: dict[str, Tensor],
+    reviews: list[Example],
+    specification: TrainingSpecification,
+) -> None:
+    def run(seed: int) -> TrainingOutcome:
+        return train_locally(tiny_base, method, start, reviews, specification, seed=seed)
+
+    first, second, other = run(7), run(7), run(8)
+    assert torch.equal(first.update["prompt_embeddings"], second.update["prompt_embeddings"])
+    assert first.losses == second.losses
+    assert not torch.equal(first.update["prompt_embeddings"], other.update["prompt_embeddings"])
+
+
+def test_bfloat16_trains_a_float32_state(
+    tiny_directory: Path, method: Method, reviews: list[Example], specification: TrainingSpecification
+) -> None:
+    base = load_base_model(tiny_directory, CPU_BFLOAT16)
+    assert base.exact is not None
+    assert (base.model.dtype, base.exact.model.dtype) == (torch.bfloat16, torch.float32)
+    outcome = train_locally(base, method, method.start(base, seed=0), reviews, specification, seed=0)
+    assert outcome.update["prompt_embeddings"].dtype == torch.float32
+    assert outcome.losses[-1] < outcome.losses[0]
+
+
+def test_progress_is_told_at_every_step_and_a_stop_is_heard(
+    tiny_base: BaseModel,
+    method: Method,
+    start: dict[str, Tensor],
+    reviews: list[Example],
+    specification: TrainingSpecification,
+) -> None:
+    steps: list[Step] = []
+    with pytest.raises(errors.JobCancelled):
+        train_locally(
+            tiny_base,
+            method,
+            start,
+            reviews,
+            specification,
+            seed=0,
+            on_step=steps.append,
+            should_stop=lambda: len(steps) == 3,
+        )
+    assert [step.step for step in steps] == [1, 2, 3]
+    assert all(step.n_steps == 6 and step.tokens_per_second > 0 for step in steps)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(
+    tiny_base: BaseModel,
+    method: Method,
+    start: dict[str, Tensor],
+    reviews: list[Example],
+    specification: TrainingSpecification,
+) -> None:
+    wild = dataclasses.replace(specification.training, learning_rate=1e37)
+    specification = dataclasses.replace(specification, training=wild)
+    with pytest.raises(errors.LossNotFinite, match=r"step \d"):
+        train_locally(tiny_base, method, start, reviews, specification, seed=0)
+
+
+def test_completions_are_learned_too(
+    tiny_base: BaseModel, method: Method, start: dict[str, Tensor], specification: TrainingSpecification
+) -> None:
+    longer = dataclasses.replace(specification.training, n_steps=60, learning_rate=0.05)
+    specification = dataclasses.replace(specification, task=CompletionTask(max_tokens=32), training=longer)
+    pairs: list[Example] = [
+        CompletionExample("Question: good?", " yes"),
+        CompletionExample("Question: bad?", " no"),
+    ]
+    outcome = train_locally(tiny_base, method, start, pairs, specification, seed=0)
+    trained = {name: tensor + outcome.update[name] for name, tensor in start.items()}
+    before = evaluate(tiny_base, method, start, pairs, specification)
+    after = evaluate(tiny_base, method, trained, pairs, specification)
+    assert after.loss < 0.5 * before.loss
+    assert after.accuracy > before.accuracy
