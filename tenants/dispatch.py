@@ -2,13 +2,17 @@
 
 from functools import partial
 
+import structlog
 from celery import current_app
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from kombu.exceptions import OperationalError
 
 from tenants.leases import Leased
 
+_log = structlog.get_logger(__name__)
+PING_SECONDS = 2
 GPU_QUEUE = "gpu"
 COORDINATOR_QUEUE = "coordinator"
 
@@ -22,6 +26,18 @@ def wake_worker(row: Leased) -> None:
     """Tell the training side that `row` waits, and note when, so that the reconciler knows what to repeat."""
     type(row)._base_manager.filter(pk=row.pk).update(sent_at=Now(), n_sent=F("n_sent") + 1)
     send(row.task_name, *row.message(), queue=GPU_QUEUE)
+
+
+def broker_answers() -> bool:
+    """Whether the broker answers within seconds; a reason why not goes to the log."""
+    patience = {"socket_timeout": PING_SECONDS, "socket_connect_timeout": PING_SECONDS}
+    try:
+        with current_app.connection_for_write(transport_options=patience) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+    except OperationalError as error:
+        _log.warning("broker_away", error=str(error))
+        return False
+    return True
 
 
 def _publish(task_name: str, ids: list[str], queue: str) -> None:
