@@ -4,15 +4,25 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from federation.errors import SpecificationInvalid
 
 TEXT_MARK = "{text}"
 
 
+def _storable(text: str) -> str:
+    """PostgreSQL and safetensors hold Unicode text without NUL; lone surrogates are none."""
+    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("text must hold neither NUL characters nor lone surrogates")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class PrefixSettings(_Section):
@@ -21,15 +31,15 @@ class PrefixSettings(_Section):
     n_virtual_tokens: int = Field(
         16, ge=1, le=512, description="Virtual tokens before each layer's keys and values."
     )
-    start_text: str = Field(min_length=1, max_length=20_000, description="Public text; never a tenant's.")
+    start_text: Text = Field(min_length=1, max_length=20_000, description="Public text; never a tenant's.")
 
 
 class LabelTask(_Section):
     """Rows of `text,label`: the model names the label with a word."""
 
     kind: Literal["label"]
-    template: str = Field(max_length=4_000, description="The prompt; {text} stands for the row's text.")
-    label_words: dict[str, str] = Field(min_length=2, max_length=1_000, description="Each label's word.")
+    template: Text = Field(max_length=4_000, description="The prompt; {text} stands for the row's text.")
+    label_words: dict[Text, Text] = Field(min_length=2, max_length=1_000, description="Each label's word.")
     max_text_characters: int = Field(600, ge=1, le=100_000)
 
     @model_validator(mode="after")
