@@ -1,0 +1,98 @@
+"""What the scope in force may see of the federation's side.
+
+Tables that hold a tenant's rows are walled in the database (`tenants.wall`). Federations, rounds and versions are no
+tenant's rows: here a tenant meets those of federations that it is invited to or takes part in, an operator all.
+"""
+
+from django.db.models import Q, QuerySet
+
+from federation.models import (
+    BaseModel,
+    Enrolment,
+    Evaluation,
+    FederatedRound,
+    Federation,
+    LocalRun,
+    PrefixVersion,
+    PublishedPrefix,
+    RoundEvent,
+    Schedule,
+)
+from federation.states import BaseModelState, EnrolmentState
+from tenants import scoping
+from tenants.errors import NotFound, ScopeMissing
+
+_TAKES_PART = (EnrolmentState.INVITED, EnrolmentState.ACTIVE)
+
+
+def base_models() -> QuerySet[BaseModel]:
+    """Tenants see those that can be used."""
+    return BaseModel.objects.all() if _is_platform() else BaseModel.objects.filter(state=BaseModelState.READY)
+
+
+def federations() -> QuerySet[Federation]:
+    """Those that a tenant takes part in, or is invited to."""
+    return Federation.objects.all() if _is_platform() else Federation.objects.filter(pk__in=_joined())
+
+
+def enrolments(*, federation: Federation) -> QuerySet[Enrolment]:
+    """A federation's enrolments: a tenant sees its own."""
+    return Enrolment.objects.filter(federation=federation)
+
+
+def rounds() -> QuerySet[FederatedRound]:
+    """Rounds of visible federations, with their versions."""
+    rows = FederatedRound.objects.select_related("parent_version", "candidate_version")
+    return rows if _is_platform() else rows.filter(federation__in=_joined())
+
+
+def round_events(*, federated_round: FederatedRound) -> QuerySet[RoundEvent]:
+    """A round's events: a tenant sees the round's own and those about itself."""
+    scope = scoping.in_force()
+    if scope is None:
+        raise ScopeMissing()
+    rows = RoundEvent.objects.filter(federated_round=federated_round)
+    return rows if scope.tenant_id is None else rows.filter(Q(tenant=None) | Q(tenant=scope.tenant_id))
+
+
+def local_runs() -> QuerySet[LocalRun]:
+    """A tenant sees its own, those of federations that it has left too."""
+    return LocalRun.objects.select_related("federated_round")
+
+
+def evaluations() -> QuerySet[Evaluation]:
+    """A tenant sees its own."""
+    return Evaluation.objects.all()
+
+
+def prefix_versions() -> QuerySet[PrefixVersion]:
+    """Versions of visible federations, with the round that made each and the federation's pointer."""
+    rows = PrefixVersion.objects.select_related("made_in_round", "federation__published")
+    return rows if _is_platform() else rows.filter(federation__in=_joined())
+
+
+def published(*, federation: Federation) -> PublishedPrefix:
+    """A federation's pointer. Raises NotFound before there is one."""
+    pointer = PublishedPrefix.objects.filter(federation=federation).first()
+    if pointer is None:
+        raise NotFound(kind="published version of federation", public_id=federation.public_id)
+    return pointer
+
+
+def schedule(*, federation: Federation) -> Schedule:
+    """A federation's schedule. Raises NotFound when its rounds open by hand."""
+    found = Schedule.objects.filter(federation=federation).first()
+    if found is None:
+        raise NotFound(kind="schedule of federation", public_id=federation.public_id)
+    return found
+
+
+def _joined() -> QuerySet[Enrolment, object]:
+    return Enrolment.objects.filter(state__in=_TAKES_PART).values_list("federation", flat=True)
+
+
+def _is_platform() -> bool:
+    scope = scoping.in_force()
+    if scope is None:
+        raise ScopeMissing()
+    return scope.tenant_id is None
