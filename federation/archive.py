@@ -1,0 +1,142 @@
+"""A prefix version as one file that plain PEFT reads: the adapter's directory in a zip, with what its use takes.
+
+The same version under the same release gives the same bytes: members are stored, in a fixed order, without a clock.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import dataclass
+from typing import Any
+
+from federation.models import BaseModel, PrefixVersion
+from federation.specification import CompletionTask, LabelTask
+from tenants import storage
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can tell
+_UNIX = 3
+_MODE = 0o100644 << 16
+
+_LABEL_SCORING = (
+    "accuracy: the prompt is the template with {text} replaced by the text's first max_text_characters characters, "
+    "tokenized as the tokenizer does by default; the answer is the label whose word's first token (tokenized without "
+    "special tokens) has the highest logit at the prompt's last position; the score is the share of right answers."
+)
+_COMPLETION_SCORING = (
+    "accuracy: the share of the completion's tokens (the end-of-text token included) that have the highest logit at "
+    "the position before them, given the prompt and the completion's earlier tokens; of prompt and completion together "
+    "at most max_tokens are read: the completion's beginning and the prompt's end."
+)
+
+_LOADING = """\
+import json, torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = "path/to/the/base/model"  # {name}: {source}
+task = json.load(open("prelude.json"))["task"]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), ".").eval()
+"""
+_LABEL_USE = """\
+prompt = task["template"].replace("{text}", "What a fine day."[: task["max_text_characters"]])
+with torch.no_grad():
+    logits = model(**tokenizer(prompt, return_tensors="pt")).logits[0, -1]
+words = {label: tokenizer(word, add_special_tokens=False)["input_ids"] for label, word in task["label_words"].items()}
+print(max(words, key=lambda label: logits[words[label][0]].item()))
+"""
+_COMPLETION_USE = """\
+prompt = tokenizer("What a fine", return_tensors="pt")
+answer = model.generate(**prompt, max_new_tokens=20, do_sample=False)
+print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
+"""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The zip's bytes and its SHA-256."""
+
+    file_name: str
+    data: bytes
+    sha256: bytes
+
+    @property
+    def repr_digest(self) -> str:
+        """The digest as RFC 9530 writes it."""
+        return f"sha-256=:{base64.b64encode(self.sha256).decode()}:"
+
+    @property
+    def etag(self) -> str:
+        """A strong validator."""
+        return f'"{self.sha256.hex()}"'
+
+
+def build_archive(*, version: PrefixVersion) -> Archive:
+    """Zip the version with its configuration and its use. Raises BlobMissing and BlobCorrupt."""
+    tensors = storage.get(version.sha256, max_bytes=version.size_bytes)
+    members = {
+        "adapter_config.json": _as_json(version.federation.adapter_config),
+        "adapter_model.safetensors": tensors,
+        "prelude.json": _as_json(describe(version)),
+        "README.md": readme(version).encode(),
+    }
+    data = _zipped(members)
+    return Archive(file_name=f"{version.public_id}.zip", data=data, sha256=hashlib.sha256(data).digest())
+
+
+def describe(version: PrefixVersion) -> dict[str, Any]:
+    """What one must know to use the version and to score it again."""
+    federation, base_model = version.federation, version.federation.base_model
+    rules = federation.rules
+    return {
+        "federation": {"id": federation.public_id, "name": federation.name},
+        "version": {"id": version.public_id, "number": version.number, "sha256": version.sha256},
+        "specification_sha256": federation.specification_sha256,
+        "base_model": {
+            "name": base_model.name,
+            "source": base_model.source,
+            "licence": base_model.licence,
+            "weights_sha256": base_model.weights_sha256,
+            "tokenizer_sha256": base_model.tokenizer_sha256,
+        },
+        "method": rules.method,
+        "task": rules.task.model_dump(mode="json"),
+        "scoring": _scoring(rules.task),
+    }
+
+
+def readme(version: PrefixVersion) -> str:
+    """How to load the version with plain PEFT, for a person."""
+    federation = version.federation
+    use = _LABEL_USE if isinstance(federation.rules.task, LabelTask) else _COMPLETION_USE
+    return (
+        f"# {federation.name}, prefix version {version.number}\n\n"
+        f"A prefix for {federation.base_model.name}, as a PEFT adapter. `prelude.json` names the base model\n"
+        "by the digest of its weights, the task, and how a score is taken. In this directory:\n\n"
+        f"```python\n{_loading(federation.base_model)}{use}```\n"
+    )
+
+
+def _loading(base_model: BaseModel) -> str:
+    name, source = (" ".join(text.split()) for text in (base_model.name, base_model.source))
+    return _LOADING.format(name=name, source=source)
+
+
+def _scoring(task: LabelTask | CompletionTask) -> str:
+    return _LABEL_SCORING if isinstance(task, LabelTask) else _COMPLETION_SCORING
+
+
+def _as_json(value: object) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _zipped(members: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in members.items():
+            member = zipfile.ZipInfo(name, date_time=_EPOCH)
+            member.create_system, member.external_attr = _UNIX, _MODE
+            archive.writestr(member, data)
+    return file.getvalue()
