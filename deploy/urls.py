@@ -3,7 +3,14 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from api import probes
+
 urlpatterns = [
     path("api/v1/", include("api.urls")),
     path("console/", admin.site.urls),
+    path("healthz", probes.healthz),
+    path("readyz", probes.readyz),
 ]
+handler400 = "api.errors.bad_request"
+handler404 = "api.errors.not_found"
+handler500 = "api.errors.server_error"

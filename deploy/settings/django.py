@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from deploy.settings.console import UNFOLD as UNFOLD
 from deploy.settings.environment import Environment, database
 from deploy.settings.logging import LOGGING as LOGGING
 from deploy.settings.logging import configure_structlog
@@ -35,6 +36,7 @@ INSTALLED_APPS = [
     "deploy",
 ]
 MIDDLEWARE = [
+    "api.request_ids.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -54,7 +56,8 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-            ]
+            ],
+            "libraries": {"console": "tenants.admin.tags"},
         },
     }
 ]
@@ -79,8 +82,11 @@ SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # probes come without the 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 12 * 3_600
 X_FRAME_OPTIONS = "DENY"
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = ["deploy.settings.formats"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "static/"
@@ -94,7 +100,10 @@ BASE_MODELS_ROOT = ENVIRONMENT.base_models_root
 
 def _blob_storage() -> dict[str, Any]:
     if ENVIRONMENT.storage_bucket:
-        options = {"bucket_name": ENVIRONMENT.storage_bucket, "endpoint_url": ENVIRONMENT.storage_endpoint_url}
+        options = {
+            "bucket_name": ENVIRONMENT.storage_bucket,
+            "endpoint_url": ENVIRONMENT.storage_endpoint_url,
+        }
         return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**options, "file_overwrite": True}}
     location = ENVIRONMENT.storage_root
     return {"BACKEND": "tenants.storage.AtomicFileSystemStorage", "OPTIONS": {"location": location}}
@@ -117,11 +126,9 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["api.authentication.ApiKeyAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_PAGINATION_CLASS": "api.pagination.NewestFirst",
+    "DEFAULT_PARSER_CLASSES": ["api.parsers.JsonParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "api.errors.handle",
-    "PAGE_SIZE": 50,
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "Prelude",
@@ -133,5 +140,19 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "SERVE_AUTHENTICATION": [],
     "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "OAS_VERSION": "3.1.0",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "ENUM_NAME_OVERRIDES": {
+        "BaseModelState": "federation.states.BaseModelState",
+        "DatasetFormat": "tenants.states.DatasetFormat",
+        "DatasetState": "tenants.states.DatasetState",
+        "EnrolmentState": "federation.states.EnrolmentState",
+        "EvaluationState": "federation.states.EvaluationState",
+        "FederationState": "federation.states.FederationState",
+        "LocalRunState": "federation.states.LocalRunState",
+        "Role": "tenants.states.Role",
+        "RoundState": "federation.states.RoundState",
+        "TenantState": "tenants.states.TenantState",
+    },
 }
-UNFOLD: dict[str, Any] = {"SITE_TITLE": "Prelude", "SITE_HEADER": "Prelude", "SITE_SYMBOL": "hub"}

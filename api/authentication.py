@@ -1,0 +1,48 @@
+"""Who calls: the holder of an API key, which is a tenant's or an operator's."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from tenants import scoping
+from tenants.models import ApiKey, Tenant
+from tenants.services import api_keys
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The caller of a request."""
+
+    key: ApiKey
+    tenant: Tenant | None
+    is_authenticated: ClassVar[bool] = True  # what REST framework asks of a user
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether the key is an operator's: it belongs to no tenant."""
+        return self.tenant is None
+
+    @property
+    def actor(self) -> str:
+        """How records name the caller."""
+        return f"key {self.key.public_id}"
+
+
+class ApiKeyAuthentication(BaseAuthentication):
+    """`Authorization: Bearer prl_…`."""
+
+    def authenticate(self, request: Request) -> tuple[Principal, Principal] | None:
+        """The caller, or None without a bearer token. Raises ApiKeyInvalid and TenantSuspended."""
+        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        with scoping.platform():
+            key = api_keys.authenticate(text.strip())
+        principal = Principal(key=key, tenant=key.tenant)
+        return principal, principal
+
+    def authenticate_header(self, _: Request) -> str:
+        """The challenge of a 401."""
+        return "Bearer"

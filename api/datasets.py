@@ -1,0 +1,119 @@
+"""Datasets: a tenant uploads them, the training side finds them sound or not; operators read the records."""
+
+from typing import ClassVar, TypedDict
+
+from django.conf import settings
+from rest_framework import serializers
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.fields import Body, Facts, PublicIdField
+from api.permissions import TenantOnly
+from api.schema import operation, paged
+from api.uploads import DatasetUploadHandler
+from api.views import ApiView
+from tenants import selectors
+from tenants.models import Dataset, Tenant
+from tenants.services.datasets import create_dataset, delete_dataset
+from tenants.states import DatasetFormat, DatasetState
+
+_FORM_BYTES = 2**20  # what a form may add to its file
+
+
+class DatasetRefusal(TypedDict):
+    """Why a dataset was refused, and at which row, counted from 1, where one row is at fault."""
+
+    code: str
+    detail: str
+    row: int | None
+
+
+class NewDatasetSerializer(Body):
+    """The form of an upload."""
+
+    name = serializers.CharField(max_length=200)
+    file = serializers.FileField(
+        max_length=255, allow_empty_file=True, help_text="A .jsonl, .csv or .parquet file."
+    )
+
+
+class DatasetSerializer(serializers.Serializer[Dataset]):
+    """A dataset's record; its rows are read by training workers alone."""
+
+    id = PublicIdField(Dataset)
+    tenant = PublicIdField(Tenant, source="tenant_id")
+    name = serializers.CharField()
+    format = serializers.ChoiceField(DatasetFormat.choices)
+    size_bytes = serializers.IntegerField()
+    state = serializers.ChoiceField(DatasetState.choices)
+    facts = Facts(help_text="n_rows, n_train, n_held_out, n_duplicates, labels, columns, …")
+    refusal = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+    def get_refusal(self, row: Dataset) -> DatasetRefusal | None:
+        """The reason, where it was refused."""
+        if not row.refusal_code:
+            return None
+        return DatasetRefusal(code=row.refusal_code, detail=row.state_reason, row=row.refusal_row)
+
+
+class Datasets(ApiView):
+    """`/datasets`. Its scope is entered by the handlers: a transaction must not stay open while a file arrives."""
+
+    only: ClassVar = {"POST": TenantOnly}
+    holds_transaction = False
+    parser_classes = [MultiPartParser]
+
+    @property
+    def max_body_bytes(self) -> int:  # type: ignore[override]  # the limit is a setting, not the class's
+        """One dataset and its form."""
+        return settings.MAX_DATASET_BYTES + _FORM_BYTES
+
+    @paged("list_datasets", tag="datasets", rows=DatasetSerializer)
+    def get(self, _: Request) -> Response:
+        """List datasets, the newest first; a tenant sees its own."""
+        with self.scope():
+            return self.page(selectors.datasets(), DatasetSerializer)
+
+    @operation(
+        "upload_dataset",
+        tag="datasets",
+        body={"multipart/form-data": NewDatasetSerializer},
+        answer=DatasetSerializer,
+        status=201,
+    )
+    def post(self, request: Request) -> Response:
+        """Upload a file. It is encrypted as it arrives; whether its rows are sound, the training side finds next."""
+        tenant = self.principal.tenant
+        assert tenant is not None  # TenantOnly
+        with DatasetUploadHandler(tenant=tenant, limit_bytes=settings.MAX_DATASET_BYTES) as handler:
+            request._request.upload_handlers = [handler]
+            form = self.body(NewDatasetSerializer)
+            upload = form["file"].upload
+            upload.finish()
+            with self.scope():
+                return self.made(DatasetSerializer, create_dataset(name=form["name"], upload=upload))
+
+
+class OneDataset(ApiView):
+    """`/datasets/{id}`."""
+
+    only: ClassVar = {"DELETE": TenantOnly}
+    dataset: Dataset
+
+    def load(self, dataset_id: str) -> None:  # type: ignore[override]
+        """Among those that the caller sees."""
+        self.dataset = Dataset.pick(selectors.datasets(), dataset_id)
+
+    @operation("read_dataset", tag="datasets", answer=DatasetSerializer)
+    def get(self, _: Request) -> Response:
+        """Read a dataset's record."""
+        return Response(DatasetSerializer(self.dataset).data)
+
+    @operation("delete_dataset", tag="datasets", status=204)
+    def delete(self, _: Request) -> Response:
+        """Delete a dataset that no federation has used."""
+        delete_dataset(dataset=self.dataset)
+        return Response(status=204)

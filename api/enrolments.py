@@ -1,0 +1,88 @@
+"""Enrolments: an operator invites a tenant, the tenant takes its place with a dataset, either may end it."""
+
+from typing import Any
+
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.federations import FederationView
+from api.fields import Body, PublicIdField
+from api.schema import operation, paged
+from federation.models import Enrolment, Federation
+from federation.selectors import visibility
+from federation.services.federations import enrol, invite, leave
+from federation.states import EnrolmentState
+from tenants import selectors
+from tenants.models import Dataset, Tenant
+
+
+class InvitationSerializer(Body):
+    """What an operator sends."""
+
+    tenant = PublicIdField(Tenant)
+
+
+class AcceptanceSerializer(Body):
+    """What a tenant sends, to take its place or to change its dataset."""
+
+    dataset = PublicIdField(Dataset)
+
+
+class EnrolmentSerializer(serializers.Serializer[Enrolment]):
+    """A tenant's place in a federation."""
+
+    id = PublicIdField(Enrolment)
+    federation = PublicIdField(Federation, source="federation_id")
+    tenant = PublicIdField(Tenant, source="tenant_id")
+    dataset = PublicIdField(Dataset, source="dataset_id", allow_null=True)
+    state = serializers.ChoiceField(EnrolmentState.choices)
+    created_at = serializers.DateTimeField()
+
+
+EITHER: Any = PolymorphicProxySerializer(
+    component_name="EnrolmentRequest",
+    serializers=[InvitationSerializer, AcceptanceSerializer],
+    resource_type_field_name=None,
+)
+
+
+class Enrolments(FederationView):
+    """`/federations/{id}/enrolments`."""
+
+    @paged("list_enrolments", tag="enrolments", rows=EnrolmentSerializer)
+    def get(self, _: Request) -> Response:
+        """List enrolments; a tenant sees its own."""
+        return self.page(visibility.enrolments(federation=self.federation), EnrolmentSerializer)
+
+    @extend_schema(
+        operation_id="enrol",
+        tags=["enrolments"],
+        request=EITHER,
+        responses={200: EnrolmentSerializer, 201: EnrolmentSerializer},
+    )
+    def post(self, _: Request) -> Response:
+        """Invite a tenant (operator: 201), or take the place that was offered with a dataset (tenant: 200)."""
+        if self.principal.tenant is None:
+            tenant = Tenant.pick(selectors.tenants(), self.body(InvitationSerializer)["tenant"])
+            return self.made(EnrolmentSerializer, invite(federation=self.federation, tenant=tenant))
+        dataset = Dataset.pick(selectors.datasets(), self.body(AcceptanceSerializer)["dataset"])
+        enrolment = enrol(federation=self.federation, tenant=self.principal.tenant, dataset=dataset)
+        return Response(EnrolmentSerializer(enrolment).data)
+
+
+class OneEnrolment(FederationView):
+    """`/federations/{id}/enrolments/{enrolment}`."""
+
+    enrolment: Enrolment
+
+    def load(self, federation_id: str, enrolment_id: str) -> None:  # type: ignore[override]
+        """Among those that the caller sees."""
+        super().load(federation_id)
+        self.enrolment = Enrolment.pick(visibility.enrolments(federation=self.federation), enrolment_id)
+
+    @operation("leave", tag="enrolments", answer=EnrolmentSerializer)
+    def delete(self, _: Request) -> Response:
+        """End the tenant's part: later rounds go on without it."""
+        return Response(EnrolmentSerializer(leave(enrolment=self.enrolment)).data)

@@ -1,0 +1,105 @@
+"""Federations: operators make them; tenants see those that they are invited to or take part in."""
+
+from typing import Any, ClassVar
+
+from drf_spectacular.extensions import OpenApiSerializerFieldExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ResolvedComponent
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.fields import Body, PublicIdField, RefusalField
+from api.permissions import OperatorOnly
+from api.schema import operation, paged
+from api.views import ApiView
+from federation.models import BaseModel, Federation
+from federation.selectors import visibility
+from federation.services.federations import create_federation
+from federation.specification import FederationSpecification
+from federation.states import FederationState
+
+
+class SpecificationField(serializers.JSONField):
+    """A specification as it stands; the service that takes it checks it."""
+
+
+class SpecificationSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """The specification's own schema in the OpenAPI document."""
+
+    target_class = "api.federations.SpecificationField"
+
+    def map_serializer_field(self, auto_schema: AutoSchema, _direction: str) -> dict[str, Any]:
+        """A reference, its parts being components too."""
+        schema = FederationSpecification.model_json_schema(ref_template="#/components/schemas/{model}")
+        parts = {**schema.pop("$defs"), FederationSpecification.__name__: schema}
+        for name, part in parts.items():
+            component = ResolvedComponent(  # type: ignore[no-untyped-call]
+                name=name, type=ResolvedComponent.SCHEMA, object=name, schema=part
+            )
+            auto_schema.registry.register_on_missing(component)
+        return {"$ref": f"#/components/schemas/{FederationSpecification.__name__}"}
+
+
+class NewFederationSerializer(Body):
+    """A federation to be made."""
+
+    name = serializers.CharField(max_length=200)
+    base_model = PublicIdField(BaseModel)
+    specification = SpecificationField()
+
+
+class FederationSerializer(serializers.Serializer[Federation]):
+    """A federation."""
+
+    id = PublicIdField(Federation)
+    name = serializers.CharField()
+    base_model = PublicIdField(BaseModel, source="base_model_id")
+    specification = SpecificationField()
+    specification_sha256 = serializers.CharField()
+    state = serializers.ChoiceField(FederationState.choices)
+    refusal = RefusalField()
+    created_at = serializers.DateTimeField()
+
+
+class FederationView(ApiView):
+    """The base of views below `/federations/{id}`."""
+
+    federation: Federation
+
+    def load(self, federation_id: str) -> None:  # type: ignore[override]
+        """Among those that the caller sees."""
+        self.federation = Federation.pick(visibility.federations(), federation_id)
+
+
+class Federations(ApiView):
+    """`/federations`."""
+
+    only: ClassVar = {"POST": OperatorOnly}
+
+    @paged("list_federations", tag="federations", rows=FederationSerializer)
+    def get(self, _: Request) -> Response:
+        """List federations; a tenant sees those that it is invited to or takes part in."""
+        return self.page(visibility.federations(), FederationSerializer)
+
+    @operation(
+        "create_federation",
+        tag="federations",
+        body=NewFederationSerializer,
+        answer=FederationSerializer,
+        status=201,
+    )
+    def post(self, _: Request) -> Response:
+        """Make a federation; the training side prepares its start prefix next."""
+        body = self.body(NewFederationSerializer)
+        body["base_model"] = BaseModel.pick(visibility.base_models(), body["base_model"])
+        return self.made(FederationSerializer, create_federation(**body))
+
+
+class OneFederation(FederationView):
+    """`/federations/{id}`."""
+
+    @operation("read_federation", tag="federations", answer=FederationSerializer)
+    def get(self, _: Request) -> Response:
+        """Read a federation."""
+        return Response(FederationSerializer(self.federation).data)

@@ -1,0 +1,97 @@
+"""Local runs: a tenant's own trainings within rounds, with what their workers report."""
+
+from typing import TypedDict
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.fields import Body, Facts, PublicIdField, RefusalField
+from api.schema import operation, paged
+from api.views import ApiView
+from federation.models import FederatedRound, Federation, LocalRun
+from federation.selectors import visibility
+from federation.states import LocalRunState
+from tenants.models import Dataset, Tenant
+
+
+class LocalRunFilter(Body):
+    """Which local runs."""
+
+    round = PublicIdField(FederatedRound, required=False)
+    federation = PublicIdField(Federation, required=False)
+
+
+class Update(TypedDict):
+    """A submitted change of the prefix."""
+
+    sha256: str
+    size_bytes: int
+
+
+@extend_schema_field(
+    {
+        "type": "array",
+        "items": {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2},
+    }
+)
+class History(serializers.JSONField):
+    """[step, loss] of the attempt that counts."""
+
+
+class LocalRunSerializer(serializers.Serializer[LocalRun]):
+    """One tenant's training within one round."""
+
+    id = PublicIdField(LocalRun)
+    round = PublicIdField(FederatedRound, source="federated_round_id")
+    federation = PublicIdField(Federation, source="federated_round.federation_id")
+    tenant = PublicIdField(Tenant, source="tenant_id")
+    dataset = PublicIdField(Dataset, source="dataset_id")
+    state = serializers.ChoiceField(LocalRunState.choices)
+    reason = serializers.CharField(source="state_reason")
+    rejection = RefusalField(code_field="rejection_code", help_text="Why the update does not count.")
+    attempt = serializers.IntegerField()
+    n_examples = serializers.IntegerField()
+    progress = Facts(help_text="step, n_steps, loss, tokens_per_second, …")
+    history = History()
+    metrics = Facts(help_text="Once submitted: scores before and after, tokens_per_second, dtype, device, …")
+    update = serializers.SerializerMethodField()  # type: ignore[assignment]  # hides Serializer.update
+    created_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+
+    def get_update(self, row: LocalRun) -> Update | None:
+        """Nothing before it is submitted."""
+        if row.update_size_bytes is None:
+            return None
+        return Update(sha256=row.update_sha256, size_bytes=row.update_size_bytes)
+
+
+class LocalRuns(ApiView):
+    """`/local-runs`."""
+
+    @paged("list_local_runs", tag="local-runs", rows=LocalRunSerializer, filters=LocalRunFilter)
+    def get(self, _: Request) -> Response:
+        """List local runs, the newest first; a tenant sees its own."""
+        asked, rows = self.filters(LocalRunFilter), visibility.local_runs()
+        if "round" in asked:
+            rows = rows.filter(federated_round=FederatedRound.pick(visibility.rounds(), asked["round"]))
+        if "federation" in asked:
+            federation = Federation.pick(visibility.federations(), asked["federation"])
+            rows = rows.filter(federated_round__federation=federation)
+        return self.page(rows, LocalRunSerializer)
+
+
+class OneLocalRun(ApiView):
+    """`/local-runs/{id}`."""
+
+    local_run: LocalRun
+
+    def load(self, local_run_id: str) -> None:  # type: ignore[override]
+        """Among those that the caller sees."""
+        self.local_run = LocalRun.pick(visibility.local_runs(), local_run_id)
+
+    @operation("read_local_run", tag="local-runs", answer=LocalRunSerializer)
+    def get(self, _: Request) -> Response:
+        """Read a local run."""
+        return Response(LocalRunSerializer(self.local_run).data)

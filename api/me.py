@@ -1,0 +1,51 @@
+"""Whose key this is."""
+
+from typing import Literal
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.authentication import Principal
+from api.fields import PublicIdField
+from api.schema import operation
+from api.views import ApiView
+from tenants.models import ApiKey, Tenant
+
+Kind = Literal["operator", "tenant"]
+
+
+class OwnTenantSerializer(serializers.Serializer[Tenant]):
+    """The tenant that a key belongs to."""
+
+    id = PublicIdField(Tenant)
+    name = serializers.CharField()
+    slug = serializers.CharField()
+
+
+class OwnKeySerializer(serializers.Serializer[ApiKey]):
+    """The key that was sent."""
+
+    id = PublicIdField(ApiKey)
+    name = serializers.CharField()
+
+
+class MeSerializer(serializers.Serializer[Principal]):
+    """The caller."""
+
+    kind = serializers.SerializerMethodField()
+    tenant = OwnTenantSerializer(allow_null=True)
+    key = OwnKeySerializer()
+
+    def get_kind(self, principal: Principal) -> Kind:
+        """Operator or tenant."""
+        return "operator" if principal.is_operator else "tenant"
+
+
+class Me(ApiView):
+    """`/me`."""
+
+    @operation("read_me", tag="me", answer=MeSerializer)
+    def get(self, _: Request) -> Response:
+        """Whose key this is."""
+        return Response(MeSerializer(self.principal).data)

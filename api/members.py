@@ -1,0 +1,66 @@
+"""A tenant's people, whom operators add and remove."""
+
+from typing import ClassVar
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.fields import Body, PublicIdField
+from api.permissions import OperatorOnly
+from api.schema import operation, paged
+from api.tenants import TenantView
+from tenants import selectors
+from tenants.models import Membership
+from tenants.services.tenants import add_member, remove_member
+from tenants.states import Role
+
+
+class NewMemberSerializer(Body):
+    """A person to be added."""
+
+    email = serializers.EmailField(max_length=150)
+    role = serializers.ChoiceField(Role.choices)
+
+
+class MemberSerializer(serializers.Serializer[Membership]):
+    """A person's role within the tenant."""
+
+    id = PublicIdField(Membership)
+    email = serializers.CharField(source="user.email")
+    role = serializers.ChoiceField(Role.choices)
+    created_at = serializers.DateTimeField()
+
+
+class Members(TenantView):
+    """`/tenants/{id}/members`."""
+
+    only: ClassVar = {"GET": OperatorOnly, "POST": OperatorOnly}
+
+    @paged("list_members", tag="members", rows=MemberSerializer)
+    def get(self, _: Request) -> Response:
+        """List a tenant's people."""
+        return self.page(selectors.members(tenant=self.tenant), MemberSerializer)
+
+    @operation("add_member", tag="members", body=NewMemberSerializer, answer=MemberSerializer, status=201)
+    def post(self, _: Request) -> Response:
+        """Give a person a role; one that is new gets an account."""
+        return self.made(MemberSerializer, add_member(tenant=self.tenant, **self.body(NewMemberSerializer)))
+
+
+class OneMember(TenantView):
+    """`/tenants/{id}/members/{member}`."""
+
+    only: ClassVar = {"DELETE": OperatorOnly}
+    membership: Membership
+
+    def load(self, tenant_id: str, member_id: str) -> None:  # type: ignore[override]
+        """Among the members of a tenant that the caller sees."""
+        super().load(tenant_id)
+        self.membership = Membership.pick(selectors.members(tenant=self.tenant), member_id)
+
+    @operation("remove_member", tag="members", status=204)
+    def delete(self, _: Request) -> Response:
+        """End a membership; the person's account stays."""
+        remove_member(membership=self.membership)
+        return Response(status=204)

@@ -1,0 +1,58 @@
+"""Lists in pages: a cursor names the key at which a page begins, so that rows which are added move nothing."""
+
+from typing import Any, TypeVar
+
+from django.core.exceptions import ValidationError as FieldInvalid
+from django.db.models import Field, Model, QuerySet
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from api.refusals import CursorInvalid
+
+M = TypeVar("M", bound=Model)
+
+
+class NewestFirst(CursorPagination):
+    """Pages by descending key: keys are time-ordered."""
+
+    ordering = "-id"
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 200
+
+    _key: "Field[Any, Any]"
+
+    def paginate_queryset(  # type: ignore[override]  # sequences have no keys to begin at
+        self, queryset: QuerySet[M], request: Request, view: APIView | None = None
+    ) -> list[M]:
+        """The page that the request asks for. Raises CursorInvalid, and ValidationError for the page's size."""
+        self._key = queryset.model._meta.pk
+        return super().paginate_queryset(queryset, request, view) or []
+
+    def get_page_size(self, request: Request) -> int:
+        """As asked for, within bounds."""
+        asked = request.query_params.get("page_size")
+        if asked is None:
+            return self.page_size
+        if not (asked.isascii() and asked.isdigit() and 1 <= int(asked[:9]) <= self.max_page_size):
+            problem = f"A page has 1 to {self.max_page_size} rows."
+            raise ValidationError({"page_size": problem}, code="out_of_range")
+        return int(asked)
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """The cursor of the request, if it is one of this list. Raises CursorInvalid."""
+        try:
+            cursor = super().decode_cursor(request)
+            if cursor is not None and cursor.position is not None:
+                self._key.to_python(cursor.position)
+        except (NotFound, FieldInvalid, ValueError):
+            raise CursorInvalid() from None
+        return cursor
+
+
+class OldestFirst(NewestFirst):
+    """Pages by ascending key: for what is followed as it happens."""
+
+    ordering = "id"

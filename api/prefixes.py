@@ -1,0 +1,171 @@
+"""Prefix versions: read, downloaded as a PEFT adapter, and the pointer to the published one."""
+
+from typing import ClassVar, TypedDict
+
+from django.http import HttpResponseBase
+from django.http.response import HttpResponse
+from django.utils.cache import get_conditional_response
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.federations import FederationView
+from api.fields import Body, PublicIdField
+from api.permissions import OperatorOnly
+from api.schema import operation, paged
+from api.views import ApiView
+from federation.archive import Archive, build_archive
+from federation.models import FederatedRound, Federation, PrefixVersion, PublishedPrefix
+from federation.selectors import measures, visibility
+from federation.services.prefixes import roll_back
+
+
+class Scores(TypedDict):
+    """Held-out accuracy over completed evaluations that the caller may see: a tenant's are its own."""
+
+    mean: float
+    worst: float
+    n_evaluations: int
+    n_rows: int
+
+
+class PrefixVersionSerializer(serializers.Serializer[PrefixVersion]):
+    """An immutable prefix. `context["measures"]` holds `measures.score_versions` of the rows."""
+
+    id = PublicIdField(PrefixVersion)
+    federation = PublicIdField(Federation, source="federation_id")
+    number = serializers.IntegerField()
+    sha256 = serializers.CharField()
+    size_bytes = serializers.IntegerField()
+    n_contributors = serializers.IntegerField()
+    parent = PublicIdField(  # type: ignore[assignment]  # hides Field.parent
+        PrefixVersion, source="parent_id", allow_null=True
+    )
+    round = PublicIdField(FederatedRound, source="made_in_round.id", allow_null=True)
+    is_published = serializers.SerializerMethodField()
+    scores = serializers.SerializerMethodField()
+    created_at = serializers.DateTimeField()
+
+    def get_is_published(self, row: PrefixVersion) -> bool:
+        """Whether the federation's pointer names it now."""
+        pointer = getattr(row.federation, "published", None)
+        return pointer is not None and pointer.version_id == row.pk
+
+    def get_scores(self, row: PrefixVersion) -> Scores | None:
+        """Nothing before the first evaluation is completed."""
+        scores: dict[object, measures.VersionScores] = self.context["measures"]
+        return _scores(scores[row.pk]) if row.pk in scores else None
+
+
+class PublishedSerializer(serializers.Serializer[PublishedPrefix]):
+    """The pointer to the version that a federation's tenants use."""
+
+    version = PublicIdField(PrefixVersion, source="version_id")
+    published_at = serializers.DateTimeField()
+
+
+class RollBackSerializer(Body):
+    """Which version to publish again."""
+
+    version = PublicIdField(PrefixVersion)
+
+
+class PrefixVersions(FederationView):
+    """`/federations/{id}/prefix-versions`."""
+
+    @paged("list_prefix_versions", tag="prefix-versions", rows=PrefixVersionSerializer)
+    def get(self, _: Request) -> Response:
+        """List a federation's versions, the newest first."""
+        rows = visibility.prefix_versions().filter(federation=self.federation)
+        return self.page(rows, PrefixVersionSerializer, measure=measures.score_versions)
+
+
+class Published(FederationView):
+    """`/federations/{id}/published`."""
+
+    @operation("read_published", tag="prefix-versions", answer=PublishedSerializer)
+    def get(self, _: Request) -> Response:
+        """Read the pointer; there is none before the start prefix is prepared."""
+        return Response(PublishedSerializer(visibility.published(federation=self.federation)).data)
+
+
+class RollBack(FederationView):
+    """`/federations/{id}/roll-back`."""
+
+    only: ClassVar = {"POST": OperatorOnly}
+
+    @operation("roll_back", tag="prefix-versions", body=RollBackSerializer, answer=PublishedSerializer)
+    def post(self, _: Request) -> Response:
+        """Publish another version of the federation; it is a publication on record like any other."""
+        wanted = self.body(RollBackSerializer)["version"]
+        version = PrefixVersion.pick(visibility.prefix_versions(), wanted)
+        roll_back(federation=self.federation, version=version, actor=self.principal.actor)
+        return Response(PublishedSerializer(visibility.published(federation=self.federation)).data)
+
+
+class PrefixVersionView(ApiView):
+    """The base of views below `/prefix-versions/{id}`."""
+
+    version: PrefixVersion
+
+    def load(self, version_id: str) -> None:  # type: ignore[override]
+        """Among those that the caller sees."""
+        rows = visibility.prefix_versions().select_related("federation__base_model")
+        self.version = PrefixVersion.pick(rows, version_id)
+
+
+class OnePrefixVersion(PrefixVersionView):
+    """`/prefix-versions/{id}`."""
+
+    @operation("read_prefix_version", tag="prefix-versions", answer=PrefixVersionSerializer)
+    def get(self, _: Request) -> Response:
+        """Read a version."""
+        context = {"measures": measures.score_versions([self.version])}
+        return Response(PrefixVersionSerializer(self.version, context=context).data)
+
+
+class PrefixVersionArchive(PrefixVersionView):
+    """`/prefix-versions/{id}/archive`."""
+
+    @extend_schema(
+        operation_id="download_prefix_version",
+        tags=["prefix-versions"],
+        parameters=[OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER)],
+        responses={
+            (200, "application/zip"): OpenApiTypes.BINARY,
+            304: OpenApiResponse(description="The caller's copy is this archive."),
+        },
+    )
+    def get(self, request: Request) -> HttpResponseBase:
+        """Download a version as an adapter's directory in a zip, which plain PEFT loads."""
+        archive = build_archive(version=self.version)
+        answer = get_conditional_response(
+            request._request, etag=archive.etag, response=_as_file(archive, self.version)
+        )
+        assert answer is not None
+        return answer
+
+
+def _scores(measured: measures.VersionScores) -> Scores:
+    return Scores(
+        mean=measured.mean,
+        worst=measured.worst,
+        n_evaluations=measured.n_evaluations,
+        n_rows=measured.n_rows,
+    )
+
+
+def _as_file(archive: Archive, version: PrefixVersion) -> HttpResponse:
+    return HttpResponse(
+        archive.data,
+        content_type="application/zip",
+        headers={
+            "Content-Disposition": f'attachment; filename="{archive.file_name}"',
+            "Repr-Digest": archive.repr_digest,
+            "X-Prelude-Prefix-Sha256": version.sha256,
+            "ETag": archive.etag,
+            "Cache-Control": "private, no-cache",  # may be kept, and is asked for again: access may end
+        },
+    )

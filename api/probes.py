@@ -1,0 +1,59 @@
+"""Probes for whoever keeps the processes running: alive, and ready to serve."""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+import structlog
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from api.errors import Problem
+from tenants import dispatch
+
+_log = structlog.get_logger(__name__)
+
+
+@require_safe
+@never_cache
+def healthz(_: HttpRequest) -> JsonResponse:
+    """This process answers; it says nothing of what it needs."""
+    return JsonResponse({"status": "ok"})
+
+
+@require_safe
+@never_cache
+def readyz(_: HttpRequest) -> JsonResponse:
+    """This process can serve: 503 with the parts that fail until it can."""
+    failed = [name for name, is_sound in _PARTS.items() if not is_sound()]
+    if not failed:
+        return JsonResponse({"status": "ok"})
+    detail = f"Not ready: {', '.join(failed)}."
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", detail, {"failed": failed}).as_response()
+
+
+def _database_answers() -> bool:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError as error:
+        _log.warning("database_away", error=str(error))
+        return False
+    return True
+
+
+def _migrations_are_applied() -> bool:
+    try:
+        executor = MigrationExecutor(connection)
+        return not executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError:
+        return False  # `_database_answers` has logged why
+
+
+_PARTS: Mapping[str, Callable[[], bool]] = {
+    "database": _database_answers,
+    "migrations": _migrations_are_applied,
+    "broker": dispatch.broker_answers,
+}

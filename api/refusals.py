@@ -1,0 +1,48 @@
+"""Refusals of requests as such, before any use case is asked."""
+
+from tenants.errors import PreludeError
+
+
+class RequestTooLarge(PreludeError):
+    """A body is larger than its endpoint reads."""
+
+    code = "request_too_large"
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(f"The request's body is too large; at most {limit_bytes} bytes are read here.")
+
+
+class RequestNotReadable(PreludeError):
+    """The body is not what its content type announces."""
+
+    code = "request_not_readable"
+
+    def __init__(self, *, problem: str) -> None:
+        super().__init__(f"The request's body cannot be read: {problem}.")
+
+
+class LengthRequired(PreludeError):
+    """A body in chunks of unknown number: what cannot be bounded is not read."""
+
+    code = "length_required"
+
+    def __init__(self) -> None:
+        super().__init__("The request has a body without a Content-Length; send one.")
+
+
+class UploadInterrupted(PreludeError):
+    """The connection broke before the body's end."""
+
+    code = "upload_interrupted"
+
+    def __init__(self) -> None:
+        super().__init__("The upload ended before its last byte; nothing of it was kept.")
+
+
+class CursorInvalid(PreludeError):
+    """A cursor that this list has not given out."""
+
+    code = "cursor_invalid"
+
+    def __init__(self) -> None:
+        super().__init__("The cursor is not one of this list; begin without one and follow `next`.")

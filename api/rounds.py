@@ -1,0 +1,139 @@
+"""Rounds: operators start and cancel them, tenants of the federation watch."""
+
+from typing import ClassVar
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.federations import FederationView
+from api.fields import EmptyBody, Facts, PublicIdField
+from api.pagination import OldestFirst
+from api.permissions import OperatorOnly
+from api.schema import operation, paged
+from api.views import ApiView
+from federation.models import FederatedRound, Federation, PrefixVersion, RoundEvent
+from federation.selectors import measures, visibility
+from federation.services import rounds
+from federation.states import RoundState
+from tenants.models import Tenant
+
+
+class RoundSerializer(serializers.Serializer[FederatedRound]):
+    """A round. Counts and bytes are those of the local runs that the caller may see: a tenant's are its own.
+
+    `context["measures"]` holds `measures.measure_rounds` of the rows.
+    """
+
+    id = PublicIdField(FederatedRound)
+    federation = PublicIdField(Federation, source="federation_id")
+    number = serializers.IntegerField()
+    state = serializers.ChoiceField(RoundState.choices)
+    reason = serializers.CharField(source="state_reason")
+    parent_version = PublicIdField(PrefixVersion, source="parent_version_id")
+    candidate_version = PublicIdField(PrefixVersion, source="candidate_version_id", allow_null=True)
+    quorum = serializers.IntegerField()
+    opened_at = serializers.DateTimeField()
+    deadline_at = serializers.DateTimeField(help_text="Of the phase that the round is in.")
+    due_at = serializers.DateTimeField(allow_null=True, help_text="Where a schedule opened it.")
+    finished_at = serializers.DateTimeField(allow_null=True)
+    n_local_runs = serializers.SerializerMethodField(help_text="By state.")
+    phase_seconds = serializers.SerializerMethodField(help_text="By phase; the current one until now.")
+    up_bytes = serializers.SerializerMethodField(help_text="Updates that workers sent.")
+    down_bytes = serializers.SerializerMethodField(help_text="Versions that workers fetched.")
+
+    def get_n_local_runs(self, row: FederatedRound) -> dict[str, int]:
+        """By state."""
+        return self._measures(row).n_local_runs
+
+    def get_phase_seconds(self, row: FederatedRound) -> dict[str, float]:
+        """By phase."""
+        return self._measures(row).phase_seconds
+
+    def get_up_bytes(self, row: FederatedRound) -> int:
+        """Of updates."""
+        return self._measures(row).up_bytes
+
+    def get_down_bytes(self, row: FederatedRound) -> int:
+        """Of versions."""
+        return self._measures(row).down_bytes
+
+    def _measures(self, row: FederatedRound) -> measures.RoundMeasures:
+        measured: measures.RoundMeasures = self.context["measures"][row.pk]
+        return measured
+
+
+class RoundEventSerializer(serializers.Serializer[RoundEvent]):
+    """Something that happened in a round."""
+
+    id = serializers.IntegerField()
+    kind = serializers.CharField(help_text="Such as round.training or local_run.accepted.")
+    tenant = PublicIdField(Tenant, source="tenant_id", allow_null=True)
+    message = serializers.CharField()
+    facts = Facts(source="data")
+    happened_at = serializers.DateTimeField()
+
+
+class Rounds(FederationView):
+    """`/federations/{id}/rounds`."""
+
+    only: ClassVar = {"POST": OperatorOnly}
+
+    @paged("list_rounds", tag="rounds", rows=RoundSerializer)
+    def get(self, _: Request) -> Response:
+        """List a federation's rounds, the newest first."""
+        rows = visibility.rounds().filter(federation=self.federation)
+        return self.page(rows, RoundSerializer, measure=measures.measure_rounds)
+
+    @operation("start_round", tag="rounds", body=EmptyBody, answer=RoundSerializer, status=201)
+    def post(self, _: Request) -> Response:
+        """Start a round from the published version, with every active tenant."""
+        self.body(EmptyBody)
+        federated_round = rounds.start_round(federation=self.federation)
+        return Response(_measured(federated_round), 201)
+
+
+class RoundView(ApiView):
+    """The base of views below `/rounds/{id}`."""
+
+    federated_round: FederatedRound
+
+    def load(self, round_id: str) -> None:  # type: ignore[override]
+        """Among those that the caller sees."""
+        self.federated_round = FederatedRound.pick(visibility.rounds(), round_id)
+
+
+class OneRound(RoundView):
+    """`/rounds/{id}`."""
+
+    @operation("read_round", tag="rounds", answer=RoundSerializer)
+    def get(self, _: Request) -> Response:
+        """Read a round."""
+        return Response(_measured(self.federated_round))
+
+
+class RoundCancellation(RoundView):
+    """`/rounds/{id}/cancel`."""
+
+    only: ClassVar = {"POST": OperatorOnly}
+
+    @operation("cancel_round", tag="rounds", answer=RoundSerializer)
+    def post(self, _: Request) -> Response:
+        """End a live round now; nothing of it is published."""
+        rounds.cancel_round(federated_round=self.federated_round, actor=self.principal.actor)
+        return Response(_measured(self.federated_round))
+
+
+class RoundEvents(RoundView):
+    """`/rounds/{id}/events`."""
+
+    @paged("list_round_events", tag="rounds", rows=RoundEventSerializer)
+    def get(self, _: Request) -> Response:
+        """List what happened, the oldest first; a tenant sees the round's own events and those about itself."""
+        events = visibility.round_events(federated_round=self.federated_round)
+        return self.page(events, RoundEventSerializer, paginator=OldestFirst)
+
+
+def _measured(federated_round: FederatedRound) -> dict[str, object]:
+    context = {"measures": measures.measure_rounds([federated_round])}
+    return dict(RoundSerializer(federated_round, context=context).data)

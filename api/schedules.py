@@ -1,0 +1,62 @@
+"""A federation's schedule: when its rounds open by themselves."""
+
+from typing import ClassVar
+
+from django.utils import timezone
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.federations import FederationView
+from api.fields import Body
+from api.permissions import OperatorOnly
+from api.schema import operation
+from federation.models import Schedule
+from federation.selectors import visibility
+from federation.services.schedules import remove_schedule, set_schedule
+
+_MINUTES_A_YEAR = 366 * 24 * 60
+
+
+class NewScheduleSerializer(Body):
+    """Either an interval, or a cron line with the time zone that it is read in."""
+
+    every_minutes = serializers.IntegerField(
+        min_value=1, max_value=_MINUTES_A_YEAR, allow_null=True, default=None
+    )
+    cron = serializers.CharField(max_length=200, allow_blank=True, default="")
+    time_zone = serializers.CharField(max_length=64, default="UTC")
+
+
+class ScheduleSerializer(serializers.Serializer[Schedule]):
+    """When rounds open by themselves."""
+
+    every_minutes = serializers.IntegerField(allow_null=True)
+    cron = serializers.CharField(help_text="Empty where there is an interval.")
+    time_zone = serializers.CharField()
+    next_due_at = serializers.DateTimeField()
+    last_outcome = serializers.CharField(help_text="What came of the last due time.")
+
+
+class FederationSchedule(FederationView):
+    """`/federations/{id}/schedule`."""
+
+    only: ClassVar = {"GET": OperatorOnly, "PUT": OperatorOnly, "DELETE": OperatorOnly}
+
+    @operation("read_schedule", tag="schedules", answer=ScheduleSerializer)
+    def get(self, _: Request) -> Response:
+        """Read the schedule."""
+        return Response(ScheduleSerializer(visibility.schedule(federation=self.federation)).data)
+
+    @operation("set_schedule", tag="schedules", body=NewScheduleSerializer, answer=ScheduleSerializer)
+    def put(self, _: Request) -> Response:
+        """Make or replace the schedule."""
+        rule = self.body(NewScheduleSerializer)
+        schedule = set_schedule(federation=self.federation, **rule, now=timezone.now())
+        return Response(ScheduleSerializer(schedule).data)
+
+    @operation("remove_schedule", tag="schedules", status=204)
+    def delete(self, _: Request) -> Response:
+        """From now on rounds open by hand only; removing it again changes nothing."""
+        remove_schedule(federation=self.federation)
+        return Response(status=204)

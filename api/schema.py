@@ -1,0 +1,120 @@
+"""The OpenAPI document: what every operation says besides its own request and response."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import ComponentRegistry
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """API keys in the OpenAPI document."""
+
+    target_class = "api.authentication.ApiKeyAuthentication"
+    name = "ApiKey"
+
+    def get_security_definition(self, _auto_schema: AutoSchema) -> dict[str, str]:
+        """A bearer token."""
+        return {"type": "http", "scheme": "bearer", "bearerFormat": "prl_…"}
+
+
+class FaultSerializer(serializers.Serializer[Any]):
+    """One faulty field of a request."""
+
+    field = serializers.CharField(help_text="Dotted path; empty for the request as a whole.")
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """Problem details (RFC 9457). `code` is stable; `detail` is for people."""
+
+    type = serializers.CharField()
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    code = serializers.CharField()
+    field = serializers.CharField(required=False, help_text="The faulty field, where a single one is.")
+    errors = FaultSerializer(many=True, required=False)  # type: ignore[assignment]  # hides Serializer.errors
+    request_id = serializers.CharField()
+
+
+class ProblemSchema(AutoSchema):
+    """Adds to each operation the problems that the views' common ground may answer."""
+
+    def get_operation(
+        self, path: str, path_regex: str, path_prefix: str, method: str, registry: ComponentRegistry
+    ) -> dict[str, Any] | None:
+        """The operation, with its problems."""
+        operation = super().get_operation(path, path_regex, path_prefix, method, registry)
+        if operation is None:
+            return None
+        problem = self.resolve_serializer(ProblemSerializer(), "response").ref
+        for status in self._problem_statuses(operation):
+            operation["responses"].setdefault(
+                str(int(status)),
+                {
+                    "description": status.phrase,
+                    "content": {"application/problem+json": {"schema": problem}},
+                },
+            )
+        return operation
+
+    def _problem_statuses(self, operation: dict[str, Any]) -> list[HTTPStatus]:
+        statuses = [
+            HTTPStatus.BAD_REQUEST,
+            HTTPStatus.UNAUTHORIZED,
+            HTTPStatus.FORBIDDEN,
+            HTTPStatus.LENGTH_REQUIRED,
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+        ]
+        if self.method != "GET":
+            statuses.append(HTTPStatus.CONFLICT)
+        if operation.get("parameters") or "requestBody" in operation:  # there are ids in them
+            statuses.append(HTTPStatus.NOT_FOUND)
+        if "requestBody" in operation:
+            statuses.append(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        return sorted(statuses)
+
+
+def operation(
+    name: str, *, tag: str, answer: Any = None, status: int = 200, body: Any = None, filters: Any = None
+) -> Callable[[_F], _F]:
+    """Describe a handler: its stable operation id, what it reads, what it answers when all is well."""
+    return extend_schema(
+        operation_id=name,
+        tags=[tag],
+        request=body,
+        responses={status: answer},
+        parameters=[filters] if filters else None,
+    )
+
+
+def page_of(serializer: type[serializers.Serializer[Any]]) -> Any:
+    """The schema of a page of `serializer`'s rows, for a list's handler."""
+    name = serializer.__name__.replace("Serializer", "PageSerializer")
+    link = serializers.URLField(allow_null=True)
+    fields = {"next": link, "previous": link, "results": serializer(many=True)}
+    return type(name, (serializers.Serializer,), {"__doc__": "A page of a list.", **fields})
+
+
+def paged(
+    name: str, *, tag: str, rows: type[serializers.Serializer[Any]], filters: Any = None
+) -> Callable[[_F], _F]:
+    """Describe a list's handler."""
+    parameters = [PageQuery, *([filters] if filters else [])]
+    return extend_schema(operation_id=name, tags=[tag], parameters=parameters, responses={200: page_of(rows)})
+
+
+class PageQuery(serializers.Serializer[Any]):
+    """Which page of a list."""
+
+    cursor = serializers.CharField(required=False, help_text="From `next` or `previous` of another page.")
+    page_size = serializers.IntegerField(required=False, min_value=1, max_value=200, default=50)

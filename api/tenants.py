@@ -1,0 +1,71 @@
+"""Tenants: an operator makes and reads them, a tenant reads itself."""
+
+from typing import ClassVar
+
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from api.fields import Body, PublicIdField
+from api.permissions import OperatorOnly
+from api.schema import operation, paged
+from api.views import ApiView
+from tenants import selectors
+from tenants.models import Tenant
+from tenants.services.tenants import create_tenant
+from tenants.states import TenantState
+
+
+class NewTenantSerializer(Body):
+    """A tenant to be made."""
+
+    name = serializers.CharField(max_length=200)
+    slug = serializers.RegexField(
+        "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63, help_text="Small letters, digits and hyphens."
+    )
+
+
+class TenantSerializer(serializers.Serializer[Tenant]):
+    """A tenant."""
+
+    id = PublicIdField(Tenant)
+    name = serializers.CharField()
+    slug = serializers.CharField()
+    state = serializers.ChoiceField(TenantState.choices)
+    created_at = serializers.DateTimeField()
+
+
+class TenantView(ApiView):
+    """The base of views below `/tenants/{id}`."""
+
+    tenant: Tenant
+
+    def load(self, tenant_id: str) -> None:  # type: ignore[override]
+        """A tenant finds itself, an operator all."""
+        self.tenant = Tenant.pick(selectors.tenants(), tenant_id)
+
+
+class Tenants(ApiView):
+    """`/tenants`."""
+
+    only: ClassVar = {"POST": OperatorOnly}
+
+    @paged("list_tenants", tag="tenants", rows=TenantSerializer)
+    def get(self, _: Request) -> Response:
+        """List tenants, the newest first; a tenant sees itself."""
+        return self.page(selectors.tenants(), TenantSerializer)
+
+    @operation("create_tenant", tag="tenants", body=NewTenantSerializer, answer=TenantSerializer, status=201)
+    def post(self, _: Request) -> Response:
+        """Make a tenant with a data key of its own."""
+        tenant = create_tenant(**self.body(NewTenantSerializer))
+        return self.made(TenantSerializer, tenant)
+
+
+class OneTenant(TenantView):
+    """`/tenants/{id}`."""
+
+    @operation("read_tenant", tag="tenants", answer=TenantSerializer)
+    def get(self, _: Request) -> Response:
+        """Read a tenant."""
+        return Response(TenantSerializer(self.tenant).data)
