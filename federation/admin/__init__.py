@@ -1,0 +1,23 @@
+"""The console's pages of federations, rounds, the work within them, and what is published."""
+
+from federation.admin import (
+    base_models,
+    dashboard,
+    enrolments,
+    federations,
+    local_work,
+    rounds,
+    schedules,
+    versions,
+)
+
+__all__ = [
+    "base_models",
+    "dashboard",
+    "enrolments",
+    "federations",
+    "local_work",
+    "rounds",
+    "schedules",
+    "versions",
+]

@@ -1,0 +1,79 @@
+"""The form that makes a federation."""
+
+import json
+from typing import Any, ClassVar
+
+from django import forms
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+
+from federation.errors import SpecificationInvalid
+from federation.models import BaseModel, Federation
+from federation.services.federations import create_federation
+from federation.specification import parse_specification
+from federation.states import BaseModelState
+from tenants.admin.forms import ServiceForm, row_choice
+
+EXAMPLE: dict[str, Any] = {
+    "method": "prefix",
+    "method_settings": {
+        "n_virtual_tokens": 16,
+        "start_text": "Reviews of films, products and news. Each has a sentiment: positive or negative.",
+    },
+    "task": {
+        "kind": "label",
+        "template": "{text}\nSentiment:",
+        "label_words": {"positive": " positive", "negative": " negative"},
+        "max_text_characters": 600,
+    },
+    "training": {"learning_rate": 0.005, "n_steps": 12, "batch_size": 8, "gradient_clip": 1.0, "seed": 0},
+    "aggregation": {"rule": "weighted_mean", "max_weight": None, "max_relative_norm": 1.0},
+    "round": {"quorum": 2, "deadline_seconds": 3600},
+    "gate": {"tolerance": 0.005},
+    "evaluation": {"n_held_out_rows": 200},
+}
+
+
+class IndentedJson(json.JSONEncoder):
+    """JSON as a person writes it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "indent": 2, "ensure_ascii": False, "sort_keys": False})
+
+
+class FederationForm(ServiceForm):
+    """A federation: its base model and its rules."""
+
+    refusals_at: ClassVar = {
+        "federation_name_taken": "name",
+        "base_model_not_ready": "base_model",
+        "specification_invalid": "specification",
+    }
+    explanation = (
+        "The specification is what all tenants agree on; it never changes afterwards. "
+        "A training worker makes version 0 from the start text, which must be public."
+    )
+    submit_label = "Make federation"
+
+    name = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget())
+    base_model = row_choice(help_text="One that a worker has read and found usable.")
+    specification = forms.JSONField(
+        encoder=IndentedJson,
+        initial=EXAMPLE,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 38, "class": "prl-code", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.choose_from(base_model=BaseModel.objects.filter(state=BaseModelState.READY).order_by("name"))
+
+    def clean_specification(self) -> object:
+        """Tell the first faulty field here, before anything else is looked at."""
+        try:
+            parse_specification(self.cleaned_data["specification"])
+        except SpecificationInvalid as refusal:
+            raise forms.ValidationError(str(refusal), code=refusal.code) from None
+        return self.cleaned_data["specification"]
+
+    def call_service(self) -> Federation:
+        """Make the federation. Raises FederationNameTaken, BaseModelNotReady and SpecificationInvalid."""
+        return create_federation(**self.cleaned_data)

@@ -1,0 +1,96 @@
+"""Schedules: when a federation's rounds open by themselves."""
+
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.utils import timezone
+from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
+
+from federation.models import Federation, Schedule
+from federation.services.schedules import next_due, remove_schedule, set_schedule
+from tenants.admin.forms import ServiceForm, row_choice
+from tenants.admin.row_actions import Done, RowAction
+from tenants.admin.rows import ServiceRows, change_url
+
+N_NEXT_TIMES = 3
+
+
+def next_times(schedule: Schedule) -> list[datetime]:
+    """The next times at which the schedule is due."""
+    times = [schedule.next_due_at]
+    while len(times) < N_NEXT_TIMES:
+        after = next_due(
+            every_minutes=schedule.every_minutes,
+            cron=schedule.cron,
+            time_zone=schedule.time_zone,
+            after=times[-1],
+        )
+        times.append(after)
+    return times
+
+
+class ScheduleForm(ServiceForm):
+    """Every so many minutes, or a cron line in a time zone."""
+
+    explanation = (
+        "Give either an interval or a cron line. A schedule that the federation has already is replaced."
+    )
+    submit_label = "Set schedule"
+
+    federation = row_choice()
+    every_minutes = forms.IntegerField(required=False, min_value=1, widget=UnfoldAdminIntegerFieldWidget())
+    cron = forms.CharField(
+        required=False,
+        max_length=200,
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="Such as <code>30 2 * * 1-5</code>: at 2:30 on weekdays.",
+    )
+    time_zone = forms.CharField(
+        max_length=64,
+        initial="UTC",
+        widget=UnfoldAdminTextInputWidget(),
+        help_text="For the cron line, such as <code>Europe/Berlin</code>.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.choose_from(federation=Federation.objects.order_by("name"))
+
+    def call_service(self) -> Schedule:
+        """Set the schedule. Raises ScheduleInvalid."""
+        return set_schedule(**self.cleaned_data, now=timezone.now())
+
+    def told(self, row: Any) -> str:
+        """Say when rounds open."""
+        return f"Rounds of {row.federation} open by themselves: {row}."
+
+
+def _remove(schedule: Schedule, _actor: str) -> Done:
+    remove_schedule(federation=schedule.federation)
+    told = f"Rounds of {schedule.federation} open by hand only."
+    return Done(told, change_url(schedule.federation))
+
+
+@admin.register(Schedule)
+class ScheduleRows(ServiceRows):
+    """One schedule a federation at most."""
+
+    add_form = ScheduleForm
+    row_actions = (
+        RowAction(
+            name="remove",
+            label="Remove schedule",
+            icon="event_busy",
+            question="Remove the schedule “{row}”? From then on rounds open by hand only.",
+            permission="federation.delete_schedule",
+            run=_remove,
+            style="danger",
+        ),
+    )
+    list_display = ("federation", "__str__", "next_due_at", "last_outcome")
+    list_select_related = ("federation",)
+    search_fields = ("federation__name", "cron")
+    fields = ("federation", "every_minutes", "cron", "time_zone", "next_due_at", "last_outcome", "identifier")
+    readonly_fields = ("identifier", "last_outcome")

@@ -1,0 +1,102 @@
+"""The platform at a glance: what the dashboard counts."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from federation.models import (
+    BaseModel,
+    Enrolment,
+    Evaluation,
+    FederatedRound,
+    Federation,
+    LocalRun,
+    PrefixVersion,
+    PublishRecord,
+)
+from federation.states import ROUND_TERMINAL, EnrolmentState, FederationState
+from tenants.leases import Leased
+from tenants.models import Dataset, Tenant
+from tenants.states import TenantState
+
+_WORK: tuple[type[Leased], ...] = (BaseModel, Dataset, Federation, LocalRun, Evaluation)
+_N_FINISHED = 8
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Counts over all tenants, and what they mean in words."""
+
+    n_federations: int
+    n_federations_ready: int
+    n_rounds: int
+    n_tenants: int
+    n_places: int
+    n_versions: int
+    n_published_today: int
+    n_waiting: int
+    n_running: int
+
+    @property
+    def n_work(self) -> int:
+        """Work that is not done."""
+        return self.n_waiting + self.n_running
+
+    @property
+    def ready_told(self) -> str:
+        """How many federations can hold rounds."""
+        return f"{self.n_federations_ready} ready for rounds"
+
+    @property
+    def rounds_told(self) -> str:
+        """How much of it is behind us."""
+        return f"{self.n_rounds} held so far"
+
+    @property
+    def places_told(self) -> str:
+        """How many places they take in federations."""
+        return f"{self.n_places} places in federations"
+
+    @property
+    def versions_told(self) -> str:
+        """How many versions there are."""
+        return f"of {self.n_versions} versions in all"
+
+    @property
+    def work_told(self) -> str:
+        """What waits and what is being done."""
+        return f"{self.n_running} running, {self.n_waiting} waiting"
+
+
+def overview() -> Overview:
+    """Count everything once."""
+    recent = PublishRecord.objects.filter(recorded_at__gte=Now() - timedelta(hours=24))
+    return Overview(
+        n_federations=Federation.objects.count(),
+        n_federations_ready=Federation.objects.filter(state=FederationState.READY).count(),
+        n_rounds=FederatedRound.objects.count(),
+        n_tenants=Tenant.objects.filter(state=TenantState.ACTIVE).count(),
+        n_places=Enrolment.objects.filter(state=EnrolmentState.ACTIVE).count(),
+        n_versions=PrefixVersion.objects.count(),
+        n_published_today=recent.values("new").distinct().count(),
+        n_waiting=sum(_waiting(model) for model in _WORK),
+        n_running=sum(_running(model) for model in _WORK),
+    )
+
+
+def _waiting(model: type[Leased]) -> int:
+    return model._default_manager.filter(Q(state=model.waiting_state), lease_expires_at=None).count()
+
+
+def _running(model: type[Leased]) -> int:
+    return model._default_manager.filter(Q(state=model.running_state), lease_expires_at__isnull=False).count()
+
+
+def last_finished_rounds() -> list[FederatedRound]:
+    """The rounds that ended last, with outcome and reason."""
+    ended = FederatedRound.objects.filter(state__in=ROUND_TERMINAL)
+    return list(
+        ended.select_related("federation", "candidate_version").order_by("-finished_at")[:_N_FINISHED]
+    )

@@ -1,0 +1,33 @@
+// What the console's own pages do in the browser: questions before actions, copying a key, an ended session.
+"use strict";
+
+document.addEventListener("click", (event) => {
+  const asks = event.target.closest("[data-asks]");
+  if (asks) {
+    document.getElementById(asks.dataset.asks).showModal();
+  }
+  const closes = event.target.closest("[data-closes]");
+  if (closes) {
+    closes.closest("dialog").close();
+  }
+  const copies = event.target.closest("[data-copies]");
+  if (copies) {
+    navigator.clipboard.writeText(document.getElementById(copies.dataset.copies).textContent);
+    copies.lastChild.textContent = "Copied";
+  }
+});
+
+// A second click while the first is on its way would only be refused.
+document.addEventListener("submit", (event) => {
+  if (event.target.closest("dialog")) {
+    event.submitter?.setAttribute("disabled", "");
+  }
+});
+
+// A part that renews itself would show the sign-in page in its place once the session has ended.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (new URL(event.detail.xhr.responseURL).pathname.endsWith("/login/")) {
+    event.preventDefault();
+    window.location.reload();
+  }
+});

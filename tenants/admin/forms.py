@@ -1,0 +1,51 @@
+"""Forms of the console whose saving is a service's call."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django import forms
+from django.db import models, transaction
+from unfold.widgets import UnfoldAdminSelectWidget
+
+from tenants.errors import PreludeError
+
+
+def row_choice(**options: Any) -> "forms.ModelChoiceField[Any]":
+    """A field that offers rows; which, is said with each request by `ServiceForm.choose_from`."""
+    return forms.ModelChoiceField(queryset=None, widget=UnfoldAdminSelectWidget(), **options)
+
+
+class ServiceForm(forms.Form):
+    """What one service needs; its refusals are shown at the fields that they are about."""
+
+    refusals_at: ClassVar[
+        Mapping[str, str]
+    ] = {}  # a refusal's code -> field; others are shown above the form
+    explanation: ClassVar[str] = ""
+    submit_label: ClassVar[str] = "Save"
+
+    def choose_from(self, **querysets: models.QuerySet[Any]) -> None:
+        """Offer rows in choice fields. Querysets are made in the request, since managers refuse outside of a scope."""
+        for name, queryset in querysets.items():
+            field = self.fields[name]
+            assert isinstance(field, forms.ModelChoiceField)
+            field.queryset = queryset
+
+    def saved(self) -> models.Model | None:
+        """The row that the service made, or None when the form now shows what is wrong."""
+        if not self.is_valid():
+            return None
+        try:
+            with transaction.atomic():
+                return self.call_service()
+        except PreludeError as refusal:
+            self.add_error(self.refusals_at.get(refusal.code), str(refusal))
+            return None
+
+    def call_service(self) -> models.Model:
+        """Call the service with the cleaned fields. Raises what the service raises."""
+        raise NotImplementedError
+
+    def told(self, row: models.Model) -> str:
+        """The sentence that tells the operator what was done."""
+        return f"The {row._meta.verbose_name} {row} was added."

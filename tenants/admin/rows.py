@@ -1,0 +1,165 @@
+"""What the console's pages have in common: rows that only services write, found by public id, with coloured states."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db import models, transaction
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+
+from tenants.admin.forms import ServiceForm
+from tenants.admin.row_actions import RowAction
+from tenants.errors import NotFound, PreludeError
+from tenants.ids import Identified
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+else:
+    from unfold.admin import ModelAdmin
+
+VARIANTS: dict[str, str] = {
+    **dict.fromkeys(("ready", "active", "accepted", "published", "completed"), "good"),
+    **dict.fromkeys(("open", "training", "aggregating", "evaluating", "running", "submitted"), "live"),
+    **dict.fromkeys(("validating", "registering", "preparing", "invited"), "live"),
+    **dict.fromkeys(("kept", "suspended"), "warn"),
+    **dict.fromkeys(("refused", "rejected", "failed", "revoked"), "bad"),
+}
+
+
+def actor(request: HttpRequest) -> str:
+    """Who acts, as it is recorded with publications and cancellations."""
+    user = request.user
+    return f"operator:{getattr(user, 'email', '') or user.get_username()}"
+
+
+def change_url(row: models.Model) -> str:
+    """The console's page of a row."""
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+
+
+def link(row: models.Model) -> SafeString:
+    """A link to the console's page of a row."""
+    return format_html('<a class="prl-link" href="{}">{}</a>', change_url(row), row)
+
+
+def badge(state: str) -> SafeString:
+    """A state as a coloured label; the text tells it too."""
+    return format_html('<span class="prl-badge prl-badge--{}">{}</span>', VARIANTS.get(state, "idle"), state)
+
+
+def require(is_allowed: bool) -> None:
+    """Raises PermissionDenied unless it is allowed."""
+    if not is_allowed:
+        raise PermissionDenied
+
+
+class ServiceRows(ModelAdmin):
+    """Rows that services alone write: to be read here, and made only where there is a form that calls a service."""
+
+    add_form: ClassVar[type[ServiceForm] | None] = None
+    row_actions: ClassVar[tuple[RowAction, ...]] = ()
+    change_form_outer_before_template = "console/row_actions.html"
+    ordering = ("-id",)
+    list_per_page = 50
+    actions = None
+
+    @admin.display(description="ID")
+    def identifier(self, row: Identified) -> SafeString:
+        """The public id, as the API names the row."""
+        return format_html('<code class="prl-mono">{}</code>', row.public_id)
+
+    @admin.display(description="State", ordering="state")
+    def state_badge(self, row: Any) -> SafeString:
+        """The state, coloured."""
+        return badge(row.state)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Only where a form calls the service that makes such rows."""
+        return self.add_form is not None and super().has_add_permission(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Never by the generic form: rows change through services."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        """Never by the generic form."""
+        return False
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        """A whole public id finds its row; anything else is looked for in the search fields."""
+        if issubclass(self.model, Identified):
+            try:
+                return queryset.filter(pk=self.model.key_from(search_term.strip())), False
+            except NotFound:
+                pass
+        return super().get_search_results(request, queryset, search_term)
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The form of the service that makes such a row."""
+        require(self.has_add_permission(request))
+        assert self.add_form is not None
+        return self.form_view(request, self.add_form, title=f"Add {self.opts.verbose_name}")
+
+    def form_view(
+        self,
+        request: HttpRequest,
+        form_class: type[ServiceForm],
+        *,
+        title: str,
+        initial: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """Show a service's form, with what was refused at its field, or call the service and tell what came of it."""
+        form = form_class(request.POST or None, initial=initial or request.GET.dict())
+        if request.method == "POST" and (row := form.saved()) is not None:
+            self.log_addition(request, row, form.told(row))
+            return self.saved_response(request, form, row)
+        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, "form": form}
+        return TemplateResponse(request, "console/form.html", context)
+
+    def saved_response(self, request: HttpRequest, form: ServiceForm, row: models.Model) -> HttpResponse:
+        """What follows a service's success: the page of the row."""
+        messages.success(request, form.told(row))
+        return redirect(change_url(row))
+
+    def get_urls(self) -> list[URLPattern]:
+        """The row actions' addresses, then the usual ones."""
+        return [
+            path(
+                f"<uuid:object_id>/{action.name}/",
+                self.admin_site.admin_view(require_POST(partial(self.act, action=action))),
+                name=action.url_name(self.opts),
+            )
+            for action in self.row_actions
+        ] + super().get_urls()
+
+    def act(self, request: HttpRequest, object_id: str, action: RowAction) -> HttpResponse:
+        """Do what a button says: told and logged when it is done, told when the service refuses it."""
+        require(action.is_permitted(request))
+        row = self.row_or_404(request, object_id)
+        try:
+            with transaction.atomic():
+                done = action.run(row, actor(request))
+        except PreludeError as refusal:
+            messages.error(request, str(refusal))
+            return redirect(change_url(row))
+        self.log_change(request, row, done.told)
+        messages.success(request, done.told)
+        return redirect(done.next_url)
+
+    def row_or_404(self, request: HttpRequest, object_id: object) -> Any:
+        """The row of an address. Raises Http404."""
+        row = self.get_object(request, str(object_id))
+        if row is None:
+            raise Http404
+        return row
