@@ -78,9 +78,9 @@ def run_demo(paths: Paths, *, n_rounds: int, console: Console) -> None:
 def stay(platform: Platform, keys: Keys, console: Console) -> None:
     """Say where the console is and who can log in, and wait for Ctrl-C."""
     ensure_console_login(keys, platform.environment)
-    console.print(f"\nConsole: {platform.url}/admin/", highlight=False)
+    console.print(f"\nConsole: {platform.url}/console/", highlight=False)
     console.print(
-        f"Log in as {keys.console_user} with {keys.console_password}", highlight=False, markup=False
+        f"Log in as {keys.console_login} with {keys.console_password}", highlight=False, markup=False
     )
     console.print("Ctrl-C stops everything; the next `make demo` goes on from here.")
     with suppress(KeyboardInterrupt):

@@ -24,7 +24,7 @@ class Keys:
     file: Path
     operator: str = field(default="", repr=False)
     tenants: dict[str, str] = field(default_factory=dict, repr=False)
-    console_user: str = ""
+    console_login: str = ""
     console_password: str = field(default="", repr=False)
 
     @classmethod
@@ -76,14 +76,11 @@ def tenant_key(keys: Keys, platform_url: str, operator: Api, *, slug: str, tenan
 
 def ensure_console_login(keys: Keys, environment: Mapping[str, str]) -> None:
     """See that there is a person who can log in to the console."""
-    if keys.console_user:
-        return
-    user, password = f"demo-{secrets.token_hex(2)}", secrets.token_urlsafe(16)
-    options = ["--no-input", "--username", user, "--email", f"{user}@example.invalid"]
-    secret = {"DJANGO_SUPERUSER_PASSWORD": password}  # never an argument: those show in the process list
-    _manage("createsuperuser", *options, environment={**environment, **secret})
-    keys.console_user, keys.console_password = user, password
-    keys.save()
+    if not keys.console_login:
+        login = f"demo-{secrets.token_hex(2)}@prelude.example"
+        keys.console_password = _manage("create_operator", "--email", login, environment=environment).strip()
+        keys.console_login = login
+        keys.save()
 
 
 def _manage(command: str, *options: str, environment: Mapping[str, str]) -> str:

@@ -1,9 +1,11 @@
 """Opening rounds and following them to their end."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-from deploy.demo.client import Api, Body
+from deploy.demo.client import Body
 from deploy.demo.errors import RoundNotFinished, WaitedTooLong
 from deploy.demo.setting_up import Arrangement
 
@@ -13,11 +15,20 @@ _FINISHED: Final = ("published", "kept")
 _BROKEN: Final = ("failed", "canceled")
 
 
+@dataclass(frozen=True)
+class Moment:
+    """A round as it is now, with each tenant's local run and evaluation of the candidate, by slug."""
+
+    federated_round: Body
+    runs: Mapping[str, Body]
+    evaluations: Mapping[str, Body]
+
+
 class RoundWatcher(Protocol):
     """Somebody who is shown a round while it goes."""
 
-    def show_round(self, federated_round: Body, runs: dict[str, Body]) -> None:
-        """Take the round and its local runs, by the tenants' slugs, as they are now."""
+    def show(self, moment: Moment) -> None:
+        """Take the round as it is now."""
 
 
 def run_rounds(arrangement: Arrangement, n_rounds: int, watcher: RoundWatcher) -> None:
@@ -34,31 +45,36 @@ def run_rounds(arrangement: Arrangement, n_rounds: int, watcher: RoundWatcher) -
         follow_round(arrangement, federated_round["id"], watcher)
 
 
-def follow_round(arrangement: Arrangement, round_id: str, watcher: RoundWatcher) -> Body:
-    """Show a round to the watcher until it is over, and return it."""
-    slugs = {tenant.id: tenant.slug for tenant in arrangement.tenants}
+def follow_round(arrangement: Arrangement, round_id: str, watcher: RoundWatcher) -> None:
+    """Show a round to the watcher until it is over."""
     started = time.monotonic()
     while True:
-        federated_round, runs = _read_round(arrangement.operator, round_id)
-        watcher.show_round(federated_round, {slugs[run["tenant"]]: run for run in runs})
-        if federated_round["state"] in _BROKEN:
+        moment = _look(arrangement, round_id)
+        watcher.show(moment)
+        federated_round, waited = moment.federated_round, time.monotonic() - started
+        state = federated_round["state"]
+        if state in _BROKEN:
             raise RoundNotFinished(
-                number=federated_round["number"],
-                state=federated_round["state"],
-                reason=federated_round["reason"],
+                number=federated_round["number"], state=state, reason=federated_round["reason"]
             )
-        if _is_over(federated_round):
-            return federated_round
-        waited = time.monotonic() - started
+        if state in _FINISHED:
+            return
         if waited > ROUND_SECONDS:
-            raise WaitedTooLong(
-                path=f"/rounds/{round_id}", state=federated_round["state"], waited_seconds=waited
-            )
+            raise WaitedTooLong(path=f"/rounds/{round_id}", state=state, waited_seconds=waited)
         time.sleep(_POLL_SECONDS)
 
 
-def _read_round(operator: Api, round_id: str) -> tuple[Body, list[Body]]:
-    return operator.get(f"/rounds/{round_id}"), list(operator.list("/local-runs", round=round_id))
+def _look(arrangement: Arrangement, round_id: str) -> Moment:
+    """Read a round, its local runs, and the scores of its candidate once there is one."""
+    api, slugs = arrangement.operator, {tenant.id: tenant.slug for tenant in arrangement.tenants}
+    federated_round = api.get(f"/rounds/{round_id}")
+    candidate = federated_round["candidate_version"]
+    evaluations = api.list("/evaluations", version=candidate) if candidate else ()
+    return Moment(
+        federated_round=federated_round,
+        runs={slugs[run["tenant"]]: run for run in api.list("/local-runs", round=round_id)},
+        evaluations={slugs[found["tenant"]]: found for found in evaluations},
+    )
 
 
 def _is_over(federated_round: Body) -> bool:

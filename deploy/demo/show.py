@@ -11,9 +11,10 @@ from rich.table import Table
 from deploy.demo.client import Body
 from deploy.demo.report import gain_points, table_rows
 from deploy.demo.results import Results
-from deploy.demo.rounds import RoundWatcher
+from deploy.demo.rounds import Moment, RoundWatcher
 
-TENANT_COLUMNS = ("tenant", "state", "step", "loss", "tokens/s")
+_LEFT = ("tenant", "state", "doing")
+_COLUMNS = (*_LEFT, "done", "loss", "tokens/s", "accuracy")
 
 
 class LineWatcher:
@@ -23,12 +24,16 @@ class LineWatcher:
         self._console = console
         self._told: dict[str, str] = {}
 
-    def show_round(self, federated_round: Body, runs: Mapping[str, Body]) -> None:
+    def show(self, moment: Moment) -> None:
         """Write what is new since the last time."""
-        name = f"round {federated_round['number']}"
-        for slug, run in runs.items():
-            self._tell(f"{name}, {slug}", run["state"], detail=_training_figures(run))
-        self._tell(name, federated_round["state"], detail=federated_round["reason"])
+        name = f"round {moment.federated_round['number']}"
+        for slug, run in sorted(moment.runs.items()):
+            _, _, _, loss, speed, accuracy = _cells(run, moment.evaluations.get(slug))
+            self._tell(f"{name}, {slug}", run["state"], detail=_figures(loss, speed))
+            if accuracy:
+                self._tell(f"{name}, {slug}, candidate", f"accuracy {accuracy}", detail="")
+        state, reason = moment.federated_round["state"], moment.federated_round["reason"]
+        self._tell(name, state, detail=reason)
 
     def _tell(self, subject: str, state: str, *, detail: str) -> None:
         if self._told.get(subject) != state:
@@ -43,12 +48,13 @@ class LiveWatcher:
         self._live = live
         self._number = 0
 
-    def show_round(self, federated_round: Body, runs: Mapping[str, Body]) -> None:
+    def show(self, moment: Moment) -> None:
         """Draw the round as it is now; the last picture of the round before it stays above."""
-        if self._number and federated_round["number"] != self._number:
+        number = moment.federated_round["number"]
+        if self._number and number != self._number:
             self._live.console.print(self._live.get_renderable())
-        self._number = federated_round["number"]
-        self._live.update(round_table(federated_round, runs))
+        self._number = number
+        self._live.update(round_table(moment))
 
 
 @contextmanager
@@ -61,16 +67,22 @@ def watching(console: Console) -> Iterator[RoundWatcher]:
         yield LiveWatcher(live)
 
 
-def round_table(federated_round: Body, runs: Mapping[str, Body]) -> Table:
-    """One line a tenant, and the round's phase above."""
-    title = f"Round {federated_round['number']}: {federated_round['state']}"
+def round_table(moment: Moment) -> Table:
+    """One line a tenant; the round's phase and its seconds above, its reason below."""
+    found = moment.federated_round
+    phases = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in found["phase_seconds"].items())
+    title = f"Round {found['number']}: {found['state']} ({phases})"
     table = Table(
-        title=title, title_justify="left", caption=federated_round["reason"], caption_justify="left"
+        title=title,
+        title_justify="left",
+        caption=found["reason"] or None,
+        caption_justify="left",
+        min_width=90,
     )
-    for column in TENANT_COLUMNS:
-        table.add_column(column, justify="left" if column in ("tenant", "state") else "right", min_width=8)
-    for slug, run in runs.items():
-        table.add_row(slug, *_run_cells(run))
+    for column in _COLUMNS:
+        table.add_column(column, justify="left" if column in _LEFT else "right")
+    for slug, run in sorted(moment.runs.items()):
+        table.add_row(slug, *_cells(run, moment.evaluations.get(slug)))
     return table
 
 
@@ -94,22 +106,27 @@ def show_results(
         console.print(f"The published prefix is {gain:+.1f} points from the base model without a prefix.")
 
 
-def _run_cells(run: Body) -> tuple[str, ...]:
-    progress = run["progress"] or {}
-    step = f"{progress['step']}/{progress['n_steps']}" if "step" in progress else ""
+def _cells(run: Body, evaluation: Body | None) -> tuple[str, ...]:
+    """A tenant's line: state, what its worker does, how far, last loss, speed, and the candidate's accuracy."""
+    progress = run["progress"] if run["state"] == "running" else {}
+    n_done, n_all = (
+        progress.get("step", progress.get("n_done")),
+        progress.get("n_steps", progress.get("n_rows")),
+    )
+    loss = run["history"][-1][1] if run["history"] else None
+    speed = progress.get("tokens_per_second", run["metrics"].get("tokens_per_second"))
     return (
         run["state"],
-        step,
-        _figure(progress.get("loss"), 3),
-        _figure(progress.get("tokens_per_second"), 0),
+        progress.get("phase", "").replace("_", " "),
+        "" if n_done is None else f"{n_done}/{n_all}",
+        _figure(loss, 3),
+        _figure(speed, 0),
+        _figure(evaluation["accuracy"] if evaluation else None, 3),
     )
 
 
-def _training_figures(run: Body) -> str:
-    _, step, loss, speed = _run_cells(run)
-    return ", ".join(
-        filter(None, (step and f"step {step}", loss and f"loss {loss}", speed and f"{speed} tokens/s"))
-    )
+def _figures(loss: str, speed: str) -> str:
+    return ", ".join(filter(None, (loss and f"loss {loss}", speed and f"{speed} tokens/s")))
 
 
 def _figure(value: float | None, n_digits: int) -> str:
