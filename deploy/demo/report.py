@@ -13,7 +13,7 @@ NO_SCORE: Final = "-"
 
 
 def build_report(results: Results, seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Return the whole report as JSON values; `seconds` are those of the demo's own steps."""
+    """Return the whole report as JSON values; `seconds` are those of this run's steps."""
     return {
         "federation": {"id": results.federation["id"], "name": results.federation["name"]},
         "base": {
@@ -28,7 +28,7 @@ def build_report(results: Results, seconds: Mapping[str, float]) -> dict[str, An
             "up": sum(found.up_bytes for found in results.rounds),
             "down": sum(found.down_bytes for found in results.rounds),
         },
-        "seconds": {**_rounded(seconds), "rounds": _rounded(phase_totals(results.rounds))},
+        "seconds": {"steps": _rounded(seconds), "phases": _rounded(phase_totals(results.rounds))},
     }
 
 
@@ -107,7 +107,8 @@ def _round_entry(found: RoundResult) -> dict[str, Any]:
 
 def _summary(scores: Scores) -> dict[str, Any]:
     entries = {
-        tenant: {"accuracy": score.accuracy, "n_rows": score.n_rows} for tenant, score in scores.items()
+        tenant: {"accuracy": score.accuracy, "n_rows": score.n_rows}
+        for tenant, score in sorted(scores.items())
     }
     return {
         "scores": entries,

@@ -96,7 +96,7 @@ def show_results(
     for row in table_rows(results, tenants):
         table.add_row(*row)
     console.print(table)
-    phases = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in report["seconds"]["rounds"].items())
+    phases = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in report["seconds"]["phases"].items())
     console.print(
         f"Payloads: {_mebibytes(report['bytes']['up'])} up, {_mebibytes(report['bytes']['down'])} down."
     )

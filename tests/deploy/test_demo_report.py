@@ -74,7 +74,7 @@ def test_the_report_has_the_promised_fields(results: Results) -> None:
     assert first["worst_accuracy"] == 0.8
     assert [version["published"] for version in report["versions"]] == [False, True, False]
     assert report["bytes"] == {"up": 2_000, "down": 4_000}
-    assert report["seconds"] == {"set_up": 1.23, "rounds": {"training": 4.01, "evaluating": 2.0}}
+    assert report["seconds"] == {"steps": {"set_up": 1.23}, "phases": {"training": 4.01, "evaluating": 2.0}}
 
 
 def test_the_gain_is_that_of_the_published_version_over_the_base(results: Results) -> None:
