@@ -10,7 +10,7 @@ from deploy.demo.errors import RoundNotFinished, WaitedTooLong
 from deploy.demo.setting_up import Arrangement
 
 ROUND_SECONDS: Final = 1_200.0
-_POLL_SECONDS: Final = 0.5
+_POLL_SECONDS: Final = 1.0
 _FINISHED: Final = ("published", "kept")
 _BROKEN: Final = ("failed", "canceled")
 

@@ -63,7 +63,6 @@ def set_up(
         own_key = tenant_key(keys, platform_url, operator, slug=slug, tenant_id=record["id"])
         api = resources.enter_context(Api(platform_url, own_key))
         tenants.append(DemoTenant(slug=slug, id=record["id"], api=api, dataset=_uploaded_dataset(api, file)))
-        tell(f"tenant {slug}: dataset {tenants[-1].dataset['id']} uploaded")
     tenants = [_with_ready_dataset(tenant, tell) for tenant in tenants]
     base_model = wait_until_ready(operator, f"/base-models/{base_model['id']}")
     tell(f"base model {base_model['name']}: weights {base_model['weights_sha256'][:12]}…")
@@ -103,7 +102,10 @@ def _uploaded_dataset(api: Api, file: Path) -> Body:
 def _with_ready_dataset(tenant: DemoTenant, tell: Tell) -> DemoTenant:
     dataset = wait_until_ready(tenant.api, f"/datasets/{tenant.dataset['id']}")
     facts = dataset["facts"]
-    tell(f"tenant {tenant.slug}: {facts['n_train']} rows to train on, {facts['n_held_out']} held out")
+    tell(
+        f"tenant {tenant.slug}: dataset {dataset['id']}, "
+        f"{facts['n_train']} rows to train on, {facts['n_held_out']} held out"
+    )
     return DemoTenant(slug=tenant.slug, id=tenant.id, api=tenant.api, dataset=dataset)
 
 
