@@ -1,7 +1,8 @@
 """On whose behalf the database is asked: row-level security, set with the transaction and never with the session.
 
 Entry points (views, tasks, commands, the console) enter a scope; services and selectors only run inside one. With
-none in force PostgreSQL shows no tenant's rows and the managers refuse before it is asked: two walls, both failing closed.
+none in force PostgreSQL shows no tenant's rows and the managers refuse before it is asked: two walls, both failing
+closed.
 """
 
 from collections.abc import Iterator

@@ -66,9 +66,9 @@ def test_a_tenant_sees_its_own_rows_alone(acme: Tenant, globex: Tenant) -> None:
 
 def test_writing_a_row_for_another_tenant_is_refused_by_the_database(acme: Tenant, globex: Tenant) -> None:
     dataset = DatasetFactory.build(tenant=acme)
-    with scoping.tenant(globex.id), pytest.raises(ProgrammingError, match="row-level security"):
-        with transaction.atomic():
-            dataset.save()
+    refused = pytest.raises(ProgrammingError, match="row-level security")
+    with scoping.tenant(globex.id), refused, transaction.atomic():
+        dataset.save()
 
 
 def test_the_platform_sees_all_and_only_inside_its_block(acme: Tenant, globex: Tenant) -> None:
@@ -110,6 +110,6 @@ def test_shared_events_are_read_by_tenants_and_written_by_none(acme: Tenant) -> 
 )
 def test_append_only_tables_refuse_changes_even_to_the_platform(db: None, table: str, statement: str) -> None:
     PrefixVersionFactory.create()
-    with scoping.platform(), pytest.raises(ProgrammingError, match="permission denied"), transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(statement.format(table))
+    refused = pytest.raises(ProgrammingError, match="permission denied")
+    with scoping.platform(), refused, transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(statement.format(table))
