@@ -1,0 +1,42 @@
+"""States and updates as safetensors bytes, the same bytes for the same numbers."""
+
+import json
+import struct
+from collections.abc import Mapping
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from training_workers.errors import StateUnreadable
+
+_LENGTH = struct.Struct("<Q")
+_ALIGNMENT = 8
+
+
+def to_bytes(state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file; `format: pt` is added to the metadata, as PEFT wants it.
+
+    The library writes several metadata in an order that changes from process to process, and with it the file's
+    digest: the header is written again, sorted.
+    """
+    content = save_tensors(dict(state), metadata={"format": "pt", **metadata})
+    (n_header_bytes,) = _LENGTH.unpack_from(content)
+    body = content[_LENGTH.size + n_header_bytes :]
+    header = json.loads(content[_LENGTH.size : _LENGTH.size + n_header_bytes])
+    written = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    written += b" " * (-len(written) % _ALIGNMENT)
+    return _LENGTH.pack(len(written)) + written + body
+
+
+def from_bytes(content: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU.
+
+    Raises:
+        StateUnreadable: the bytes are no such file.
+    """
+    try:
+        return load_tensors(content)
+    except SafetensorError as error:
+        raise StateUnreadable(reason=str(error)[:200]) from None
