@@ -80,7 +80,10 @@ def test_peft_trains_no_parameter_more_than_the_state(
     tiny_base: BaseModel, tiny_directory: Path, specification: TrainingSpecification
 ) -> None:
     method = _method(specification)
-    config = PrefixTuningConfig(**{**method.adapter_config(tiny_base), "inference_mode": False})
+    written = method.adapter_config(tiny_base)
+    config = PrefixTuningConfig(**written)
+    assert {name: value for name, value in config.to_dict().items() if name in written} == written
+    config.inference_mode = False
     plain = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_directory), config)
     n_trainable = sum(parameter.numel() for parameter in plain.parameters() if parameter.requires_grad)
     assert n_trainable == sum(tensor.numel() for tensor in method.start(tiny_base, seed=0).values())
