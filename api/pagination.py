@@ -45,11 +45,20 @@ class NewestFirst(CursorPagination):
         """The cursor of the request, if it is one of this list. Raises CursorInvalid."""
         try:
             cursor = super().decode_cursor(request)
-            if cursor is not None and cursor.position is not None:
-                self._key.to_python(cursor.position)
-        except (NotFound, FieldInvalid, ValueError):
+        except NotFound:
             raise CursorInvalid() from None
+        if cursor is not None:
+            self._check(cursor)
         return cursor
+
+    def _check(self, cursor: Cursor) -> None:
+        """Keys are unique, so that every cursor of ours has a position and no offset."""
+        try:
+            key = self._key.to_python(cursor.position)
+        except FieldInvalid:
+            key = None
+        if key is None or cursor.offset:
+            raise CursorInvalid()
 
 
 class OldestFirst(NewestFirst):

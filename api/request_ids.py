@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase
-from structlog.contextvars import bound_contextvars, get_contextvars
+from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
 from tenants.ids import encode, uuid7
 
@@ -22,8 +22,10 @@ class RequestIdMiddleware:
         """Answer with the id in force."""
         sent = request.headers.get(HEADER, "")
         request_id = sent if _SAFE.fullmatch(sent) else f"req_{encode(uuid7())}"
-        with bound_contextvars(request_id=request_id):
-            response = self._get_response(request)
+        # It stays bound until the thread's next request: Django logs an answer after the last middleware is left.
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
+        response = self._get_response(request)
         response[HEADER] = request_id
         return response
 

@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from django.core.files.uploadedfile import UploadedFile
-from django.core.files.uploadhandler import FileUploadHandler, SkipFile, StopUpload
+from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 
 from api.refusals import RequestNotReadable, UploadInterrupted
 from tenants.errors import PreludeError
@@ -49,12 +49,10 @@ class DatasetUploadHandler(FileUploadHandler):
         self._left_bytes = content_length
 
     def new_file(self, field_name: str, *args: Any, **kwargs: Any) -> None:
-        """Begin the upload; other files of the form are passed over."""
+        """Begin the upload of the form's one file."""
         super().new_file(field_name, *args, **kwargs)
-        if field_name != FIELD:
-            raise SkipFile()
-        if self.upload is not None:
-            self._refuse(RequestNotReadable(problem=f"it holds more than one file {FIELD!r}"))
+        if field_name != FIELD or self.upload is not None:
+            self._refuse(RequestNotReadable(problem=f"a form here has one file, in the field {FIELD!r}"))
         try:
             self.upload = DatasetUpload(
                 tenant=self._tenant, file_name=self.file_name or "", limit_bytes=self._limit_bytes

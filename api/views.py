@@ -59,7 +59,7 @@ class ApiView(APIView):
     max_body_bytes: ClassVar[int] = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
 
     content_negotiation_class = OneRepresentation
-    metadata_class = None
+    http_method_names = ["get", "head", "post", "put", "delete"]
     schema = ProblemSchema()
 
     _failed: bool = False

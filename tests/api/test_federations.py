@@ -1,0 +1,118 @@
+"""Federations over HTTP."""
+
+from typing import Any
+
+import pytest
+from rest_framework.test import APIClient
+
+from federation.states import BaseModelState, EnrolmentState, FederationState
+from tenants.models import Tenant
+from tests.api.problems import assert_same_as_unknown, faults, problem
+from tests.factories import SPECIFICATION, BaseModelFactory, EnrolmentFactory, FederationFactory
+
+pytestmark = pytest.mark.django_db
+PATH = "/api/v1/federations"
+
+
+def make(client: APIClient, **changes: Any) -> Any:
+    base_model = changes.pop("base_model", None) or BaseModelFactory.create().public_id
+    body = {"name": "reviews", "base_model": base_model, "specification": SPECIFICATION, **changes}
+    return client.post(PATH, body, format="json")
+
+
+def test_an_operator_makes_a_federation(operator_client: APIClient) -> None:
+    made = make(operator_client)
+    assert made.status_code == 201, made.content
+    body = made.json()
+    assert body["id"].startswith("fed_")
+    assert body["base_model"].startswith("bmd_")
+    assert (body["name"], body["state"], body["refusal"]) == ("reviews", "preparing", None)
+    assert body["specification"] == SPECIFICATION
+    assert len(body["specification_sha256"]) == 64
+    assert operator_client.get(f"{PATH}/{body['id']}").json() == body
+    assert operator_client.get(PATH).json()["results"] == [body]
+
+
+def changed(path: str, value: object) -> dict[str, Any]:
+    """The specification with one value changed."""
+    section, _, name = path.rpartition(".")
+    inner = {**SPECIFICATION[section], name: value} if section else value
+    return {**SPECIFICATION, section or name: inner}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        ("training.n_steps", 0, "training.n_steps"),
+        ("training.n_steps", "12", "training.n_steps"),
+        ("training.n_steps", True, "training.n_steps"),
+        ("gate.strange", 1, "gate.strange"),
+        ("method", "magic", "method"),
+        ("method_settings.start_text", "", "method_settings.start_text"),
+        ("method_settings.start_text", "a\x00b", "method_settings.start_text"),
+        ("task.template", "no mark", "task.label"),
+        ("task.label_words", {"positive": " good"}, "task.label.label_words"),
+        ("task.label_words", {"a": " x", "b": "\x00"}, "task.label.label_words.b"),
+    ],
+)
+def test_a_faulty_specification_names_its_field(
+    operator_client: APIClient, path: str, value: object, field: str
+) -> None:
+    body = problem(make(operator_client, specification=changed(path, value)), 422, "specification_invalid")
+    assert body["field"] == field
+    assert operator_client.get(PATH).json()["results"] == []
+
+
+@pytest.mark.parametrize("specification", [[], "text", 1, {}])
+def test_what_is_no_specification_at_all(operator_client: APIClient, specification: object) -> None:
+    problem(make(operator_client, specification=specification), 422, "specification_invalid")
+
+
+def test_bad_input(operator_client: APIClient) -> None:
+    refused = operator_client.post(PATH, {"name": ""}, format="json")
+    expected = {("name", "blank"), ("base_model", "required"), ("specification", "required")}
+    assert faults(refused) == expected
+
+
+def test_an_unknown_base_model(operator_client: APIClient) -> None:
+    problem(make(operator_client, base_model="bmd_" + "0" * 26), 404, "not_found")
+    problem(make(operator_client, base_model="nonsense"), 404, "not_found")
+    registering = BaseModelFactory.create(state=BaseModelState.REGISTERING)
+    problem(make(operator_client, base_model=registering.public_id), 409, "base_model_not_ready")
+
+
+def test_a_name_is_given_once(operator_client: APIClient) -> None:
+    make(operator_client)
+    problem(make(operator_client), 409, "federation_name_taken")
+
+
+def test_a_refusal_is_told(operator_client: APIClient) -> None:
+    refused = FederationFactory.create(
+        state=FederationState.REFUSED, refusal_code="label_words_clash", state_reason="Two words clash."
+    )
+    body = operator_client.get(f"{PATH}/{refused.public_id}").json()
+    assert body["refusal"] == {"code": "label_words_clash", "detail": "Two words clash."}
+
+
+@pytest.mark.parametrize(
+    ("state", "is_seen"),
+    [(EnrolmentState.INVITED, True), (EnrolmentState.ACTIVE, True), (EnrolmentState.LEFT, False)],
+)
+def test_a_tenant_sees_federations_that_it_takes_part_in(
+    acme_client: APIClient, acme: Tenant, state: str, is_seen: bool
+) -> None:
+    federation = EnrolmentFactory.create(tenant=acme, state=state).federation
+    listed = [row["id"] for row in acme_client.get(PATH).json()["results"]]
+    assert listed == ([federation.public_id] if is_seen else [])
+    read = acme_client.get(f"{PATH}/{federation.public_id}")
+    assert read.status_code == (200 if is_seen else 404)
+
+
+def test_a_tenant_makes_none(acme_client: APIClient) -> None:
+    problem(make(acme_client), 403, "operator_only")
+
+
+def test_an_outsider_sees_none(globex_client: APIClient, acme: Tenant) -> None:
+    federation = EnrolmentFactory.create(tenant=acme).federation
+    assert globex_client.get(PATH).json()["results"] == []
+    assert_same_as_unknown(globex_client, PATH + "/{}", federation.public_id)
