@@ -9,6 +9,7 @@ from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_safe
 
 from federation.admin.federation_form import FederationForm
@@ -100,6 +101,7 @@ class FederationRows(ServiceRows):
         context = {"original": federation, "live_rounds": live}
         return TemplateResponse(request, "console/federation_live.html", context, headers=headers)
 
+    @method_decorator(require_safe)
     def change_view(
         self,
         request: HttpRequest,

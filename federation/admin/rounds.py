@@ -7,6 +7,7 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
+from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_safe
 
 from federation.models import FederatedRound
@@ -70,6 +71,7 @@ class FederatedRoundRows(ServiceRows):
             *super().get_urls(),
         ]
 
+    @method_decorator(require_safe)
     def change_view(
         self,
         request: HttpRequest,

@@ -1,0 +1,566 @@
+"""The console: pages over rows, buttons that call services, refusals as messages, and what a viewer may not do."""
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.db import connection, models
+from django.template.response import TemplateResponse
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from federation.admin.federation_form import EXAMPLE
+from federation.admin.schedules import next_times
+from federation.models import (
+    BaseModel,
+    Enrolment,
+    FederatedRound,
+    Federation,
+    LocalRun,
+    PrefixVersion,
+    PublishRecord,
+    Schedule,
+)
+from federation.services import schedules
+from federation.states import EnrolmentState, RoundState
+from tenants import scoping
+from tenants.admin.rows import ServiceRows, change_url
+from tenants.models import ApiKey, Dataset, Membership, Tenant
+from tenants.services.api_keys import authenticate
+from tests.factories import (
+    ApiKeyFactory,
+    BaseModelFactory,
+    DatasetFactory,
+    MembershipFactory,
+    PublishRecordFactory,
+    ScheduleFactory,
+    UserFactory,
+    ready_federation,
+)
+from tests.federation import rounds
+
+PAGES = [model for model, page in admin.site._registry.items() if isinstance(page, ServiceRows)]
+# Anything that a browser would fetch from another machine.
+OUTSIDE = re.compile(r"""(?:src|href|action|hx-get|url)\s*[=(]\s*["']?(?:https?:)?//""")
+OPERATOR = "operator:ops@example.com"
+
+
+@pytest.fixture
+def operator(db: None) -> Client:
+    """A signed-in operator who may do everything."""
+    return signed_in(UserFactory.create(username="ops@example.com", is_staff=True, is_superuser=True))
+
+
+@pytest.fixture
+def viewer(db: None) -> Client:
+    """Staff that may view everything and do nothing."""
+    person = UserFactory.create(is_staff=True)
+    person.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    return signed_in(person)
+
+
+@pytest.fixture
+def federation(db: None) -> Federation:
+    """Three active tenants, version 0 published."""
+    return ready_federation()
+
+
+@pytest.fixture
+def live_round(federation: Federation) -> FederatedRound:
+    """A round in training."""
+    return rounds.start(federation)
+
+
+@pytest.fixture
+def published_round(federation: Federation) -> FederatedRound:
+    """A round whose candidate was published as version 1."""
+    started = rounds.start(federation)
+    rounds.train_all(started)
+    rounds.score_all(started, parent=0.7, candidate=0.8)
+    return rounds.reload(started)
+
+
+@pytest.fixture
+def rows_of_all_kinds(published_round: FederatedRound) -> None:
+    """At least one row of every model that has a page."""
+    ScheduleFactory.create(federation=published_round.federation)
+    MembershipFactory.create()
+    ApiKeyFactory.create()
+    with scoping.platform():
+        version = PrefixVersion.objects.get(number=0)
+    PublishRecordFactory.create(new=version)
+
+
+def signed_in(person: User, **options: Any) -> Client:
+    client = Client(**options)
+    client.force_login(person)
+    return client
+
+
+def first(model: type[models.Model]) -> models.Model:
+    with scoping.platform():
+        row = model._default_manager.first()
+    assert row is not None
+    return row
+
+
+def text_of(response: Any) -> str:
+    assert response.status_code == 200, response.content
+    return str(response.content.decode())
+
+
+def list_url(model: type[models.Model]) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+
+def add_url(model: type[models.Model]) -> str:
+    return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_add")
+
+
+def action_url(row: models.Model, name: str) -> str:
+    return reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_{name}", args=[row.pk])
+
+
+def test_every_list_and_every_row_has_a_page_without_anything_from_outside(
+    operator: Client, rows_of_all_kinds: None
+) -> None:
+    assert len(PAGES) == 13
+    for model in PAGES:
+        page = text_of(operator.get(list_url(model)))
+        assert "result_list" in page, model
+        assert not OUTSIDE.search(page), model
+        assert not OUTSIDE.search(text_of(operator.get(change_url(first(model))))), model
+
+
+def test_a_list_costs_the_same_queries_however_many_rows_it_shows(
+    operator: Client, rows_of_all_kinds: None
+) -> None:
+    def n_queries(model: type[models.Model]) -> int:
+        with CaptureQueriesContext(connection) as queries:
+            text_of(operator.get(list_url(model)))
+        return len(queries)
+
+    n_queries(Tenant)  # content types and the like are remembered from here on
+    few = {model: n_queries(model) for model in PAGES}
+    for _ in range(2):
+        federation = ready_federation()
+        rounds.start(federation)
+        ScheduleFactory.create(federation=federation)
+        MembershipFactory.create()
+        ApiKeyFactory.create()
+        with scoping.platform():
+            PublishRecordFactory.create(new=federation.published.version)
+    assert {model: n_queries(model) for model in PAGES} == few
+
+
+def test_static_files_of_the_console_name_no_other_machine() -> None:
+    folder = Path(__file__).resolve().parents[2] / "federation" / "static" / "console"
+    files = [path for path in folder.iterdir() if path.suffix in (".css", ".js")]
+    assert len(files) == 3
+    assert not [path.name for path in files if re.search(r"https?://", path.read_text())]
+
+
+def test_a_row_is_found_by_its_public_id(operator: Client, acme: Tenant, globex: Tenant) -> None:
+    page = text_of(operator.get(list_url(Tenant), {"q": acme.public_id}))
+    assert "Acme" in page
+    assert "Globex" not in page
+
+
+def test_the_dashboard_counts_and_shows_live_and_ended_rounds(
+    operator: Client, published_round: FederatedRound
+) -> None:
+    live = rounds.start(ready_federation())
+    page = text_of(operator.get(reverse("admin:index")))
+    assert change_url(live) in page
+    assert "0 of 3 tenants have trained" in page
+    assert published_round.state_reason.replace(">", "&gt;") in page
+    assert "3 waiting" in page or "running" in page
+    assert not OUTSIDE.search(page)
+
+
+def test_the_dashboard_shows_nothing_to_staff_without_permissions(
+    published_round: FederatedRound, db: None
+) -> None:
+    page = text_of(signed_in(UserFactory.create(is_staff=True)).get(reverse("admin:index")))
+    assert "not see rounds" in page
+    assert str(published_round.federation) not in page
+
+
+def test_people_who_are_no_staff_are_sent_to_the_login(db: None, live_round: FederatedRound) -> None:
+    for client in (Client(), signed_in(UserFactory.create())):
+        response = client.get(change_url(live_round))
+        assert response.status_code == 302
+        assert response["Location"].startswith(reverse("admin:login"))
+
+
+def test_the_start_button_starts_a_round_and_leads_to_it(operator: Client, federation: Federation) -> None:
+    assert "Start round" in text_of(operator.get(change_url(federation)))
+    response = operator.post(action_url(federation, "start_round"))
+    with scoping.platform():
+        started = FederatedRound.objects.get(federation=federation)
+    assert response["Location"] == change_url(started)
+    assert started.state == RoundState.TRAINING
+    assert "Start round" not in text_of(operator.get(change_url(federation)))
+    assert LogEntry.objects.get().change_message == f"Round 1 of {federation} has begun."
+
+
+def test_a_refused_start_is_told_and_changes_nothing(operator: Client, live_round: FederatedRound) -> None:
+    response = operator.post(action_url(live_round.federation, "start_round"), follow=True)
+    assert "has a round in progress" in text_of(response)
+    with scoping.platform():
+        assert FederatedRound.objects.count() == 1
+    assert not LogEntry.objects.exists()
+
+
+def test_the_cancel_button_cancels_and_names_the_operator(
+    operator: Client, live_round: FederatedRound
+) -> None:
+    assert "Cancel round" in text_of(operator.get(change_url(live_round)))
+    response = operator.post(action_url(live_round, "cancel"), follow=True)
+    ended = rounds.reload(live_round)
+    assert (ended.state, ended.state_reason) == (RoundState.CANCELED, f"Canceled by {OPERATOR}.")
+    assert "Cancel round" not in text_of(response).replace("Cancel round?", "")
+    again = operator.post(action_url(live_round, "cancel"), follow=True)
+    assert "is canceled and cannot become canceled" in text_of(again)
+
+
+def test_a_roll_back_moves_the_pointer_and_records_the_operator(
+    operator: Client, published_round: FederatedRound
+) -> None:
+    federation = published_round.federation
+    with scoping.platform():
+        start = PrefixVersion.objects.get(federation=federation, number=0)
+    assert (
+        text_of(operator.get(change_url(federation))).count(
+            '<form method="post" action="/console/federation/prefixversion/'
+        )
+        == 1
+    )
+    response = operator.post(action_url(start, "roll_back"))
+    assert response["Location"] == change_url(federation)
+    with scoping.platform():
+        record = PublishRecord.objects.filter(federation=federation).first()
+        assert record is not None
+        assert (record.new, record.actor, record.reason) == (start, OPERATOR, "roll-back")
+        assert Federation.objects.get(pk=federation.pk).published.version == start
+    again = operator.post(action_url(start, "roll_back"), follow=True)
+    assert "is the published one already" in text_of(again)
+
+
+def test_a_viewer_sees_everything_and_can_change_nothing(
+    viewer: Client, rows_of_all_kinds: None, published_round: FederatedRound
+) -> None:
+    federation = published_round.federation
+    live = rounds.start(federation)
+    with scoping.platform():
+        version = PrefixVersion.objects.get(federation=federation, number=0)
+        key, enrolment = ApiKey.objects.get(), Enrolment.objects.first()
+        membership, schedule = Membership.objects.get(), Schedule.objects.get()
+    assert enrolment is not None
+    for page in (reverse("admin:index"), change_url(federation), change_url(live)):
+        assert 'method="post" action="/console/federation' not in text_of(viewer.get(page))
+    for url in (
+        action_url(federation, "start_round"),
+        action_url(live, "cancel"),
+        action_url(version, "roll_back"),
+        action_url(schedule, "remove"),
+        action_url(enrolment, "leave"),
+        action_url(key, "revoke"),
+        action_url(membership, "remove"),
+        *(
+            add_url(model)
+            for model in (Tenant, BaseModel, Federation, Enrolment, Schedule, ApiKey, Membership)
+        ),
+    ):
+        assert viewer.post(url).status_code == 403, url
+    assert rounds.reload(live).state == RoundState.TRAINING
+    with scoping.platform():
+        assert ApiKey.objects.get().revoked_at is None
+        assert Schedule.objects.exists()
+        assert Membership.objects.exists()
+
+
+def test_somebody_without_the_view_permission_sees_no_round(live_round: FederatedRound) -> None:
+    nobody = signed_in(UserFactory.create(is_staff=True))
+    progress = reverse("admin:federation_federatedround_progress", args=[live_round.pk])
+    for url in (change_url(live_round), progress, change_url(live_round.federation)):
+        assert nobody.get(url).status_code == 403
+
+
+def test_buttons_take_posts_with_a_token_alone(operator: Client, federation: Federation) -> None:
+    url = action_url(federation, "start_round")
+    assert operator.get(url).status_code == 405
+    with_checks = signed_in(User.objects.get(username="ops@example.com"), enforce_csrf_checks=True)
+    assert with_checks.post(url).status_code == 403
+    with scoping.platform():
+        assert not FederatedRound.objects.exists()
+
+
+def test_nothing_is_changed_or_deleted_by_the_generic_forms(
+    operator: Client, rows_of_all_kinds: None
+) -> None:
+    for model in PAGES:
+        row = first(model)
+        delete = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_delete", args=[row.pk])
+        assert operator.post(delete, {"post": "yes"}).status_code == 403, model
+        assert operator.post(change_url(row), {"name": "other"}).status_code in (403, 405), model
+        assert first(model).pk == row.pk
+
+
+def test_the_progress_of_a_live_round_renews_itself_and_stops_at_the_end(
+    operator: Client, live_round: FederatedRound
+) -> None:
+    progress = reverse("admin:federation_federatedround_progress", args=[live_round.pk])
+    claimed = rounds.claim(rounds.runs_of(live_round)[0])
+    with scoping.tenant(claimed.tenant_id):
+        claimed.keep(
+            progress={
+                "phase": "training",
+                "step": 3,
+                "n_steps": 12,
+                "loss": 1.25,
+                "tokens_per_second": 1234.5,
+            },
+            history=[[1, 2.5], [2, 1.75], [3, 1.25]],
+        )
+    response = operator.get(progress)
+    page = text_of(response)
+    assert f'hx-get="{progress}" hx-trigger="every 1s"' in page
+    assert "3 / 12 steps" in page
+    assert "width: 25%" in page
+    assert "1.250" in page
+    assert "1,234" in page
+    assert "HX-Refresh" not in response
+    operator.post(action_url(live_round, "cancel"))
+    ended = operator.get(progress)
+    assert "hx-trigger" not in text_of(ended)
+    assert ended["HX-Refresh"] == "true"
+
+
+def test_a_finished_round_tells_phases_scores_and_its_reason(
+    operator: Client, published_round: FederatedRound
+) -> None:
+    response = operator.get(change_url(published_round))
+    page = text_of(response)
+    assert isinstance(response, TemplateResponse)
+    assert response.context_data is not None
+    progress = response.context_data["progress"]
+    assert [phase.status for phase in progress.phases] == ["done"] * 4
+    assert progress.n_accepted == 3
+    assert (progress.mean_before, progress.mean_candidate) == (pytest.approx(0.7), pytest.approx(0.8))
+    assert page.count("80.0 %") >= 3
+    assert "+10.0" in page
+    assert "The gate published the candidate" in page
+
+
+def test_a_rejected_run_tells_why(operator: Client, live_round: FederatedRound) -> None:
+    claimed = rounds.claim(rounds.runs_of(live_round)[0])
+    rounds.submit(claimed, rounds.update_bytes(claimed, rounds.change(0, scale=100.0)))
+    page = text_of(operator.get(change_url(live_round)))
+    assert "update_norm_too_large" in page
+    assert "at most 1 counts" in page
+
+
+def test_the_line_about_the_live_round_asks_for_a_new_page_when_none_is_left(
+    operator: Client, live_round: FederatedRound
+) -> None:
+    live = reverse("admin:federation_federation_live", args=[live_round.federation.pk])
+    assert "Round 1" in text_of(operator.get(live))
+    operator.post(action_url(live_round, "cancel"))
+    assert operator.get(live)["HX-Refresh"] == "true"
+
+
+def test_the_charts_of_a_federation_hold_its_numbers(
+    operator: Client, published_round: FederatedRound
+) -> None:
+    response = operator.get(change_url(published_round.federation))
+    assert isinstance(response, TemplateResponse)
+    shown = response.context_data
+    assert shown is not None
+    assert shown["accuracy"]["labels"] == ["base", "v0", "v1"]
+    assert shown["accuracy"]["published"] == "v1"
+    assert shown["accuracy"]["mean"] == [None, pytest.approx(0.7), pytest.approx(0.8)]
+    assert shown["accuracy"]["n_scores"] == [0, 3, 3]
+    assert [line["values"] for line in shown["accuracy"]["tenants"]] == [[None, 0.7, 0.8]] * 3
+    with scoping.platform():
+        runs = LocalRun.objects.filter(federated_round=published_round)
+        up = sum(run.update_size_bytes or 0 for run in runs)
+        sizes = {version.number: version.size_bytes for version in PrefixVersion.objects.all()}
+    assert shown["bytes"] == {"labels": ["1"], "up": [up], "down": [3 * sizes[0] + 3 * sizes[1]]}
+    assert [entry.is_published for entry in shown["versions"]] == [True, False]
+    assert 'id="accuracy-data"' in text_of(response)
+
+
+def test_a_chart_shows_the_loss_of_every_run_of_the_newest_round(
+    operator: Client, live_round: FederatedRound
+) -> None:
+    run = rounds.runs_of(live_round)[0]
+    with scoping.platform():
+        LocalRun.objects.filter(pk=run.pk).update(history=[[1, 2.0], [2, 1.5]])
+    response = operator.get(change_url(live_round.federation))
+    assert isinstance(response, TemplateResponse)
+    assert response.context_data is not None
+    assert response.context_data["losses"] == [{"name": run.tenant.name, "points": [(1, 2.0), (2, 1.5)]}]
+    assert response.context_data["loss_round"] == 1
+
+
+def test_a_tenant_is_added_and_a_taken_slug_is_shown_at_its_field(operator: Client, acme: Tenant) -> None:
+    operator.post(add_url(Tenant), {"name": "Hooli", "slug": "hooli"})
+    with scoping.platform():
+        assert Tenant.objects.get(slug="hooli").wrapped_data_key
+    response = operator.post(add_url(Tenant), {"name": "Other", "slug": "acme"})
+    assert "exists already; choose another" in errors_of(response)["slug"]
+
+
+def errors_of(response: Any) -> dict[str, str]:
+    assert response.status_code == 200
+    return {name: " ".join(texts) for name, texts in response.context_data["form"].errors.items()}
+
+
+def test_a_federation_is_made_from_the_example(operator: Client) -> None:
+    base = BaseModelFactory.create()
+    assert "n_virtual_tokens" in text_of(operator.get(add_url(Federation)))
+    body = {"name": "Reviews", "base_model": str(base.pk), "specification": json.dumps(EXAMPLE)}
+    response = operator.post(add_url(Federation), body)
+    with scoping.platform():
+        made = Federation.objects.get(name="Reviews")
+    assert response["Location"] == change_url(made)
+    assert made.rules.round.quorum == 2
+    taken = operator.post(add_url(Federation), body)
+    assert "exists already" in errors_of(taken)["name"]
+
+
+@pytest.mark.parametrize(
+    ("specification", "told"),
+    [
+        (json.dumps({**EXAMPLE, "round": {"quorum": 0}}), "round.quorum"),
+        (json.dumps({**EXAMPLE, "method": "magic"}), "method"),
+        ('{"method": ', "valid JSON"),
+    ],
+)
+def test_a_faulty_specification_is_told_at_its_field(operator: Client, specification: str, told: str) -> None:
+    body = {
+        "name": "Reviews",
+        "base_model": str(BaseModelFactory.create().pk),
+        "specification": specification,
+    }
+    response = operator.post(add_url(Federation), body)
+    assert told in errors_of(response)["specification"]
+    with scoping.platform():
+        assert not Federation.objects.exists()
+
+
+def test_a_base_model_is_registered_and_a_path_outside_is_refused(operator: Client) -> None:
+    body = {"name": "tiny", "directory": "tiny", "source": "a test", "licence": "none"}
+    operator.post(add_url(BaseModel), body)
+    with scoping.platform():
+        assert BaseModel.objects.get().state == "registering"
+    response = operator.post(add_url(BaseModel), {**body, "name": "other", "directory": "../../etc"})
+    assert "no relative path" in errors_of(response)["directory"]
+
+
+def test_a_tenant_is_invited_once_and_can_be_made_to_leave(
+    operator: Client, federation: Federation, acme: Tenant
+) -> None:
+    body = {"federation": str(federation.pk), "tenant": str(acme.pk)}
+    operator.post(add_url(Enrolment), body)
+    with scoping.platform():
+        place = Enrolment.objects.get(tenant=acme)
+    assert place.state == EnrolmentState.INVITED
+    assert "already" in errors_of(operator.post(add_url(Enrolment), body))["tenant"]
+    operator.post(action_url(place, "leave"))
+    with scoping.platform():
+        assert Enrolment.objects.get(tenant=acme).state == EnrolmentState.LEFT
+
+
+def test_a_schedule_is_set_shown_with_three_times_and_removed(
+    operator: Client, federation: Federation
+) -> None:
+    body = {"federation": str(federation.pk), "every_minutes": "", "cron": "30 2 * * *", "time_zone": "UTC"}
+    operator.post(add_url(Schedule), body)
+    response = operator.get(change_url(federation))
+    assert isinstance(response, TemplateResponse)
+    assert response.context_data is not None
+    times = response.context_data["next_times"]
+    assert [(time.hour, time.minute) for time in times] == [(2, 30)] * 3
+    assert (times[2] - times[0]).days == 2
+    with scoping.platform():
+        schedule = Schedule.objects.get()
+    operator.post(action_url(schedule, "remove"))
+    with scoping.platform():
+        assert not Schedule.objects.exists()
+
+
+def test_a_schedule_that_cannot_be_read_is_told_above_the_form(
+    operator: Client, federation: Federation
+) -> None:
+    body = {"federation": str(federation.pk), "every_minutes": "5", "cron": "30 2 * * *", "time_zone": "UTC"}
+    response = operator.post(add_url(Schedule), body)
+    assert "either every_minutes or cron" in errors_of(response)["__all__"]
+
+
+def test_a_key_is_shown_once_and_never_again(operator: Client, acme: Tenant) -> None:
+    response = operator.post(add_url(ApiKey), {"tenant": str(acme.pk), "name": "nightly"})
+    [text] = re.findall(r"prl_[0-9a-z]{26}_[\w-]+", text_of(response))
+    assert "no-store" in response["Cache-Control"]
+    with scoping.platform():
+        key = authenticate(text)
+        assert (key.tenant, key.name) == (acme, "nightly")
+    secret = text.rpartition("_")[2]
+    for page in (list_url(ApiKey), change_url(key), reverse("admin:index")):
+        shown = text_of(operator.get(page))
+        assert secret not in shown
+        assert bytes(key.digest).hex() not in shown
+    assert secret not in json.dumps([entry.change_message for entry in LogEntry.objects.all()])
+    operator.post(action_url(key, "revoke"))
+    with scoping.platform():
+        assert ApiKey.objects.get().revoked_at is not None
+
+
+def test_a_member_is_added_and_removed(operator: Client, acme: Tenant) -> None:
+    operator.post(add_url(Membership), {"tenant": str(acme.pk), "email": "Ann@Example.com", "role": "owner"})
+    with scoping.platform():
+        member = Membership.objects.select_related("user").get()
+    assert (member.user.email, member.role) == ("ann@example.com", "owner")
+    operator.post(action_url(member, "remove"))
+    with scoping.platform():
+        assert not Membership.objects.exists()
+
+
+def test_a_refused_dataset_tells_the_row_and_nothing_of_its_content(operator: Client, acme: Tenant) -> None:
+    dataset = DatasetFactory.create(
+        tenant=acme,
+        state="refused",
+        refusal_code="label_empty",
+        state_reason="Row 17 has no label.",
+        refusal_row=17,
+    )
+    page = text_of(operator.get(change_url(dataset)))
+    assert "Row 17 has no label." in page
+    assert "label_empty" in page
+    assert dataset.blob_name not in page
+    with scoping.platform():
+        assert Dataset.objects.count() == 1
+
+
+def test_users_and_groups_have_pages(operator: Client) -> None:
+    for name in ("auth_user", "auth_group"):
+        text_of(operator.get(reverse(f"admin:{name}_changelist")))
+        text_of(operator.get(reverse(f"admin:{name}_add")))
+
+
+def test_the_next_times_of_a_schedule_follow_one_another(federation: Federation) -> None:
+    schedule = ScheduleFactory.create(federation=federation, every_minutes=10)
+    times = next_times(schedule)
+    assert [(after - before).total_seconds() for before, after in pairwise(times)] == [
+        600,
+        600,
+    ]
+    assert times[1] == schedules.next_due(every_minutes=10, cron="", time_zone="UTC", after=times[0])
