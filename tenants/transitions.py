@@ -34,10 +34,10 @@ class Stateful(models.Model):
                 raise self.conflict(target)
             for name, value in changes.items():
                 setattr(self, name, value)
-            self.state, self.state_reason, self.state_changed_at = target, reason, Now()  # type: ignore[assignment]
+            self.state, self.state_reason, self.state_changed_at = target, reason, Now()
             written = ["state", "state_reason", "state_changed_at", *changes]
             if not self.transitions[target]:
-                self.finished_at = Now()  # type: ignore[assignment]
+                self.finished_at = Now()
                 written.append("finished_at")
             self.save(update_fields=written)
             self.refresh_from_db(fields=written)

@@ -33,7 +33,7 @@ def _truncate_as_owner(_: TransactionTestCase) -> None:
     with psycopg.connect(SERVERS.owner_database_url) as connection:
         rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         names = ", ".join(f'"{name}"' for (name,) in rows if name not in _KEPT_TABLES)
-        connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")  # type: ignore[call-overload]
+        connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
 
 
 # The application's role may not truncate, which is how Django cleans up after tests with real transactions.

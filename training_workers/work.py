@@ -106,7 +106,8 @@ def _score_before(local_run: LocalRun) -> dict[str, Any] | None:
         dataset=local_run.dataset,
         state=EvaluationState.COMPLETED,
     )
-    return measured.values("accuracy", "loss", "n_rows").first()
+    found = measured.first()
+    return None if found is None else {name: getattr(found, name) for name in ("accuracy", "loss", "n_rows")}
 
 
 def _train_job(local_run: LocalRun, *, evaluate_before: bool) -> dict[str, Any]:

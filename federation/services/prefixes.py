@@ -17,7 +17,7 @@ def publish(*, version: PrefixVersion, actor: str, reason: str) -> PublishRecord
         old = pointer.version
         if old.pk == version.pk:
             raise AlreadyPublished(version_id=version.public_id)
-        pointer.version, pointer.published_at = version, Now()  # type: ignore[assignment]
+        pointer.version, pointer.published_at = version, Now()
         pointer.save(update_fields=["version", "published_at"])
         return _record(version, old, actor, reason)
 

@@ -27,7 +27,7 @@ def metadata_of(local_run: LocalRun, **changes: str) -> dict[str, str]:
     return {**metadata, **changes}
 
 
-def forged(tensors: dict[str, np.ndarray], **changes: str) -> Callable[[LocalRun], bytes]:  # type: ignore[type-arg]
+def forged(tensors: dict[str, np.ndarray], **changes: str) -> Callable[[LocalRun], bytes]:
     return lambda local_run: save(tensors, metadata=metadata_of(local_run, **changes))
 
 
