@@ -65,8 +65,7 @@ def run_demo(paths: Paths, *, n_rounds: int, console: Console) -> None:
     with ExitStack() as resources:
         with stopwatch.timing("start"):
             console.print("Starting PostgreSQL, Valkey and the platform's processes …")
-            settings = {"PRELUDE_BASE_MODELS_ROOT": str(paths.base_models.resolve())}
-            platform = resources.enter_context(Platform(paths.platform, settings=settings))
+            platform = resources.enter_context(Platform(paths.platform))
             keys = Keys.load(paths.keys)
             ensure_operator_key(keys, platform.url, platform.environment)
         job = Job(platform_url=platform.url, keys=keys, data=data, paths=paths, console=console)

@@ -20,8 +20,8 @@ class Paths:
 
     @property
     def base_models(self) -> Path:
-        """The root of base models that the platform reads."""
-        return self.var / "base-models"
+        """The root of base models that the embedded platform reads."""
+        return self.platform / "base_models"
 
     @property
     def platform(self) -> Path:

@@ -7,14 +7,13 @@ from django.db import transaction
 from django.db.models import Max
 
 from federation.aggregation import WeightedUpdate, capped_weight, get_rule
+from federation.aggregation.tensors import MAX_HEADER_BYTES
 from federation.aggregation.updates import ExpectedUpdate, check_update
 from federation.models import FederatedRound, LocalRun, PrefixVersion
 from federation.services import rounds
 from federation.states import LocalRunState, RoundState
 from tenants import storage
 from tenants.errors import PreludeError
-
-_HEADER_ROOM_BYTES = 65_536  # an update is its parent's size, but for its header
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,22 @@ def plan_check(*, local_run: LocalRun) -> CheckPlan | None:
 
 
 def judge(plan: CheckPlan) -> Verdict:
-    """Read the update and check it against its parent; a refusal is a verdict, not a failure of the task."""
-    limit = plan.parent_size_bytes + _HEADER_ROOM_BYTES
+    """Read the update and check it against its parent; a refusal is a verdict, not a failure of the task.
+
+    Raises BlobMissing and BlobCorrupt for the parent: no tenant is to blame for that, and the check is tried again.
+    """
+    parent = storage.get(plan.parent_sha256, max_bytes=plan.parent_size_bytes)
     try:
-        parent = storage.get(plan.parent_sha256, max_bytes=plan.parent_size_bytes)
-        update = storage.get(plan.update_sha256, max_bytes=limit)
+        update = storage.get(plan.update_sha256, max_bytes=_update_limit(plan.parent_size_bytes))
         check_update(update, parent=parent, expected=plan.expected, max_relative_norm=plan.max_relative_norm)
     except PreludeError as error:
         return Verdict(plan=plan, error=error)
     return Verdict(plan=plan, error=None)
+
+
+def _update_limit(parent_size_bytes: int) -> int:
+    """An update is its parent's size, but for its header."""
+    return parent_size_bytes + MAX_HEADER_BYTES
 
 
 def record_verdict(*, local_run: LocalRun, verdict: Verdict) -> None:
@@ -119,7 +125,7 @@ def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan | No
 def aggregate(plan: AggregationPlan) -> bytes:
     """The candidate's bytes: a pure function of the plan, with one update in memory at a time."""
     parent = storage.get(plan.parent_sha256, max_bytes=plan.parent_size_bytes)
-    limit = plan.parent_size_bytes + _HEADER_ROOM_BYTES
+    limit = _update_limit(plan.parent_size_bytes)
     updates = (
         WeightedUpdate(weight=weight, load=partial(storage.get, sha256, max_bytes=limit))
         for sha256, weight in plan.updates

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from federation.models import LocalRun, RoundEvent
-from federation.services import aggregating
+from federation.services import aggregating, local_runs
 from federation.states import LocalRunState, RoundState
 from tenants import scoping, storage
 from tests.factories import PREFIX_SHAPE, ready_federation
@@ -51,7 +51,7 @@ BAD_UPDATES: dict[str, Callable[[LocalRun], bytes]] = {
     "update_truncated": lambda local_run: steps.update_bytes(local_run, steps.change(1))[:-8],
     "update_is_pickle": lambda _: pickle.dumps({NAME: [0.0] * 64}),
     "update_is_archive": lambda _: b"PK\x03\x04" + b"\x00" * 300,
-    "blob_too_large": forged({NAME: np.zeros((PREFIX_SHAPE[0] * 5_000, PREFIX_SHAPE[1]), np.float32)}),
+    "blob_too_large": forged({NAME: np.zeros((PREFIX_SHAPE[0] * 10_000, PREFIX_SHAPE[1]), np.float32)}),
 }
 
 
@@ -125,3 +125,20 @@ def test_a_plan_gives_the_same_bytes_each_time_it_is_carried_out() -> None:
         == storage.put(aggregating.aggregate(replace(plan)))
         == candidate.sha256
     )
+
+
+def test_a_damaged_parent_is_no_tenants_fault() -> None:
+    federated_round = steps.start(ready_federation())
+    claimed = steps.claim(steps.runs_of(federated_round)[0])
+    with scoping.platform():
+        plan = aggregating.plan_check(local_run=_submitted(claimed))
+    assert plan is not None
+    with pytest.raises(storage.BlobMissing):
+        aggregating.judge(replace(plan, parent_sha256="0" * 64))
+
+
+def _submitted(local_run: LocalRun) -> LocalRun:
+    local_runs.submit_update(
+        local_run=local_run, update=steps.update_bytes(local_run, steps.change(1)), metrics={}
+    )
+    return local_run
