@@ -38,15 +38,16 @@ class DatasetUploadHandler(FileUploadHandler):
         super().__init__()
         self._tenant = tenant
         self._limit_bytes = limit_bytes
+        self._body: Any = None
         self._left_bytes = 0
         self._refusal: PreludeError | None = None
         self.upload: DatasetUpload | None = None
 
     def handle_raw_input(
-        self, _input: Any, _meta: Any, content_length: int, _boundary: str, _encoding: str | None = None
+        self, input_data: Any, _meta: Any, content_length: int, _boundary: str, _encoding: str | None = None
     ) -> None:
-        """Note how much is to come."""
-        self._left_bytes = content_length
+        """Note what is to come."""
+        self._body, self._left_bytes = input_data, content_length
 
     def new_file(self, field_name: str, *args: Any, **kwargs: Any) -> None:
         """Begin the upload of the form's one file."""
@@ -92,5 +93,9 @@ class DatasetUploadHandler(FileUploadHandler):
             self.upload.abort()
 
     def _refuse(self, refusal: PreludeError) -> None:
+        """Give up. (Django would read the rest by lines, and hold a file without line ends in memory.)"""
         self._refusal = refusal
-        raise StopUpload(connection_reset=self._left_bytes > MOST_DRAINED_BYTES)
+        if self._left_bytes <= MOST_DRAINED_BYTES:
+            while self._body.read(self.chunk_size):
+                pass
+        raise StopUpload(connection_reset=True)
