@@ -3,12 +3,20 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from django.db import models
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
 from tenants import scoping
 from tenants.models import ApiKey, Tenant
 from tenants.services import api_keys
+
+
+class PrincipalKind(models.TextChoices):
+    """Whose key it is."""
+
+    OPERATOR = "operator"
+    TENANT = "tenant"
 
 
 @dataclass(frozen=True)
@@ -23,6 +31,11 @@ class Principal:
     def is_operator(self) -> bool:
         """Whether the key is an operator's: it belongs to no tenant."""
         return self.tenant is None
+
+    @property
+    def kind(self) -> PrincipalKind:
+        """The same in a word."""
+        return PrincipalKind.OPERATOR if self.is_operator else PrincipalKind.TENANT
 
     @property
     def actor(self) -> str:

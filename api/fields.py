@@ -51,7 +51,7 @@ class RefusalSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField()
 
 
-@extend_schema_field(RefusalSerializer(allow_null=True))
+@extend_schema_field(RefusalSerializer)
 class RefusalField(serializers.Field[Any, Any, dict[str, str] | None, Any]):
     """Code and reason of a row that was refused, else null. The row names the code in `code_field`."""
 

@@ -1,18 +1,14 @@
 """Whose key this is."""
 
-from typing import Literal
-
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.authentication import Principal
+from api.authentication import Principal, PrincipalKind
 from api.fields import PublicIdField
 from api.schema import operation
 from api.views import ApiView
 from tenants.models import ApiKey, Tenant
-
-Kind = Literal["operator", "tenant"]
 
 
 class OwnTenantSerializer(serializers.Serializer[Tenant]):
@@ -33,13 +29,9 @@ class OwnKeySerializer(serializers.Serializer[ApiKey]):
 class MeSerializer(serializers.Serializer[Principal]):
     """The caller."""
 
-    kind = serializers.SerializerMethodField()
+    kind = serializers.ChoiceField(PrincipalKind.choices)
     tenant = OwnTenantSerializer(allow_null=True)
     key = OwnKeySerializer()
-
-    def get_kind(self, principal: Principal) -> Kind:
-        """Operator or tenant."""
-        return "operator" if principal.is_operator else "tenant"
 
 
 class Me(ApiView):

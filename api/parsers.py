@@ -12,7 +12,7 @@ from api.refusals import RequestNotReadable
 class JsonParser(parsers.JSONParser):
     """JSON as RFC 8259 has it; its size is bounded by the view, its depth by Python's stack.
 
-    Escapes of lone surrogates are refused: they are no Unicode text, and neither a database nor an answer could hold them.
+    Escapes of lone surrogates are refused: they are no Unicode text, neither a database nor an answer could hold them.
     """
 
     def parse(

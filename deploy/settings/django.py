@@ -8,7 +8,7 @@ from deploy.settings.environment import Environment, database
 from deploy.settings.logging import LOGGING as LOGGING
 from deploy.settings.logging import configure_structlog
 
-ENVIRONMENT = Environment()  # type: ignore[call-arg]  # its fields come from the environment
+ENVIRONMENT = Environment()
 configure_structlog(ENVIRONMENT.log_level)
 
 BASE_DIR = Path(__file__).resolve().parents[2]
@@ -151,6 +151,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "EvaluationState": "federation.states.EvaluationState",
         "FederationState": "federation.states.FederationState",
         "LocalRunState": "federation.states.LocalRunState",
+        "PrincipalKind": "api.authentication.PrincipalKind",
         "Role": "tenants.states.Role",
         "RoundState": "federation.states.RoundState",
         "TenantState": "tenants.states.TenantState",

@@ -173,7 +173,7 @@ def test_a_method_that_there_is_not_is_a_problem(operator_client: APIClient) -> 
 def test_a_body_that_cannot_be_read_is_a_problem(
     operator_client: APIClient, body: bytes, content_type: str, status: int, code: str
 ) -> None:
-    refused = operator_client.generic("POST", "/api/v1/tenants", body, content_type=content_type)
+    refused = operator_client.post("/api/v1/tenants", body, content_type=content_type)
     problem(refused, status, code)
 
 

@@ -1,6 +1,8 @@
 """A tenant's people over HTTP."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from tenants.models import Tenant
@@ -52,3 +54,15 @@ def test_an_outsider_does_not_learn_of_the_tenant(globex_client: APIClient, acme
     assert_same_as_unknown(
         globex_client, f"/api/v1/tenants/{{}}/members/{member.public_id}", acme.public_id, method="delete"
     )
+
+
+def test_a_list_takes_as_many_queries_for_many_rows_as_for_one(
+    operator_client: APIClient, acme: Tenant, members: str
+) -> None:
+    MembershipFactory.create(tenant=acme)
+    with CaptureQueriesContext(connection) as few:
+        operator_client.get(members)
+    MembershipFactory.create_batch(4, tenant=acme)
+    with CaptureQueriesContext(connection) as many:
+        assert len(operator_client.get(members).json()["results"]) == 5
+    assert len(many) == len(few)

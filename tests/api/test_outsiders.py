@@ -1,0 +1,82 @@
+"""With Globex's key, every id of Acme's on every path of the document: there is no such thing."""
+
+from typing import Any
+
+import pytest
+from django.test import Client
+from rest_framework.test import APIClient
+
+from federation.models import FederatedRound, PrefixVersion
+from tenants import scoping
+from tenants.ids import Identified
+from tenants.models import Tenant
+from tests.factories import (
+    ApiKeyFactory,
+    BaseModelFactory,
+    EnrolmentFactory,
+    EvaluationFactory,
+    FederatedRoundFactory,
+    LocalRunFactory,
+    MembershipFactory,
+    ready_federation,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def of_acme(acme: Tenant) -> dict[str, Identified]:
+    """One of everything of Acme's, by the path parameter that names it."""
+    federation = ready_federation()
+    enrolment = EnrolmentFactory.create(federation=federation, tenant=acme)
+    assert enrolment.dataset is not None
+    with scoping.platform():
+        version: PrefixVersion = federation.published.version
+    federated_round: FederatedRound = FederatedRoundFactory.create(parent_version=version)
+    EvaluationFactory.create(version=version, dataset=enrolment.dataset)
+    return {
+        "tenant_id": acme,
+        "key_id": ApiKeyFactory.create(tenant=acme),
+        "member_id": MembershipFactory.create(tenant=acme),
+        "dataset_id": enrolment.dataset,
+        "base_model_id": BaseModelFactory.create(state="registering"),
+        "federation_id": federation,
+        "enrolment_id": enrolment,
+        "round_id": federated_round,
+        "local_run_id": LocalRunFactory.create(federated_round=federated_round, enrolment=enrolment),
+        "version_id": version,
+    }
+
+
+def answers(client: APIClient, ids: dict[str, str]) -> dict[str, tuple[int, dict[str, Any]]]:
+    """What each operation with an id in its path answers: by operation, status and body."""
+    document = Client().get("/api/v1/openapi.json").json()
+    found = {}
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if "{" in path:
+                answer = getattr(client, method)(path.format(**ids))
+                found[operation["operationId"]] = (answer.status_code, answer.json())
+    return found
+
+
+def test_everything_answers_as_if_it_were_not_there(
+    globex_client: APIClient, of_acme: dict[str, Identified]
+) -> None:
+    real = {name: row.public_id for name, row in of_acme.items()}
+    unknown = {name: f"{row.id_prefix}_{'0' * 26}" for name, row in of_acme.items()}
+    hidden, missing = answers(globex_client, real), answers(globex_client, unknown)
+    assert len(hidden) > 20
+    for name, (status, body) in hidden.items():
+        assert status == 404, f"{name}: {body}"
+        for parameter, public_id in real.items():
+            body["detail"] = body["detail"].replace(public_id, unknown[parameter])
+        expected = missing[name][1]
+        del body["request_id"], expected["request_id"]
+        assert body == expected, name
+
+
+def test_lists_are_empty_and_stay_so(globex_client: APIClient, of_acme: dict[str, Identified]) -> None:
+    for name in ("datasets", "federations", "local-runs", "evaluations"):
+        assert globex_client.get(f"/api/v1/{name}").json()["results"] == [], name
+    assert len(globex_client.get("/api/v1/tenants").json()["results"]) == 1
