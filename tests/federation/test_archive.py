@@ -1,0 +1,132 @@
+"""Archives of versions: the same bytes for the same version, and plain PEFT can use them."""
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from federation.archive import Archive, build_archive
+from federation.specification import parse_specification
+from tenants import storage
+from tenants.storage import BlobMissing
+from tests.factories import SPECIFICATION, FederationFactory, PrefixVersionFactory, prefix_bytes
+from tests.training_workers.conftest import CPU_FLOAT32
+from tests.training_workers.tiny_model import make_tiny_base
+from training_workers.config import TrainingSpecification
+from training_workers.evaluation import evaluate
+from training_workers.examples import LabelExample
+from training_workers.loading import BaseModel, load_base_model
+from training_workers.methods import State, get_method
+from training_workers.states import to_bytes
+
+pytestmark = pytest.mark.django_db
+
+
+def members(archive: Archive) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(archive.data)) as file:
+        assert all(member.compress_type == zipfile.ZIP_STORED for member in file.infolist())
+        return {member.filename: file.read(member) for member in file.infolist()}
+
+
+def test_an_archive_holds_all_that_its_use_takes() -> None:
+    version = PrefixVersionFactory.create()
+    found = members(build_archive(version=version))
+    assert list(found) == ["adapter_config.json", "adapter_model.safetensors", "prelude.json", "README.md"]
+    assert found["adapter_model.safetensors"] == prefix_bytes()
+    assert json.loads(found["adapter_config.json"]) == version.federation.adapter_config
+    about = json.loads(found["prelude.json"])
+    assert about["version"] == {"id": version.public_id, "number": 0, "sha256": version.sha256}
+    assert about["federation"]["id"] == version.federation.public_id
+    assert about["base_model"]["weights_sha256"] == "a" * 64
+    assert about["base_model"]["tokenizer_sha256"] == "b" * 64
+    assert about["task"] == SPECIFICATION["task"]
+    assert about["method"] == "prefix"
+    assert "max_text_characters" in about["scoring"]
+
+
+def test_the_same_version_gives_the_same_bytes() -> None:
+    version = PrefixVersionFactory.create()
+    first, second = build_archive(version=version), build_archive(version=version)
+    assert (first.data, first.etag) == (second.data, second.etag)
+    other = PrefixVersionFactory.create(federation=version.federation, number=1, parent=version)
+    assert build_archive(version=other).etag != first.etag
+
+
+def test_a_version_whose_bytes_are_gone_is_not_zipped() -> None:
+    with pytest.raises(BlobMissing):
+        build_archive(version=PrefixVersionFactory.create(sha256="e" * 64))
+
+
+def test_a_federation_for_completions_is_described_as_one() -> None:
+    rules = {**SPECIFICATION, "task": {"kind": "completion", "max_tokens": 64}}
+    federation = FederationFactory.create(specification=parse_specification(rules).as_json())
+    found = members(build_archive(version=PrefixVersionFactory.create(federation=federation)))
+    assert "completion" in json.loads(found["prelude.json"])["scoring"]
+    assert b"generate" in found["README.md"]
+
+
+@pytest.fixture(scope="module")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer base model's directory."""
+    return make_tiny_base(tmp_path_factory.mktemp("bases") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def tiny_base(tiny_path: Path) -> BaseModel:
+    """The same in memory."""
+    return load_base_model(tiny_path, CPU_FLOAT32)
+
+
+def adapter_archive(base: BaseModel, task: dict[str, Any]) -> tuple[Archive, State, TrainingSpecification]:
+    """A version as the training side would have made it."""
+    rules = {**SPECIFICATION, "task": task}
+    specification = TrainingSpecification.from_dict(rules)
+    method = get_method("prefix", rules["method_settings"])
+    state = method.start(base, seed=0)
+    federation = FederationFactory.create(
+        specification=parse_specification(rules).as_json(), adapter_config=method.adapter_config(base)
+    )
+    data = to_bytes(state, {"format": "pt"})
+    version = PrefixVersionFactory.create(
+        federation=federation, sha256=storage.put(data), size_bytes=len(data)
+    )
+    return build_archive(version=version), state, specification
+
+
+def follow_readme(archive: Archive, base: Path, directory: Path) -> str:
+    """Run the readme's program where it says, with the base model's path filled in, and return what it prints."""
+    with zipfile.ZipFile(io.BytesIO(archive.data)) as file:
+        file.extractall(directory)
+    program = (directory / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    program = program.replace("path/to/the/base/model", str(base))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_readme_gives_the_answer_that_the_platform_scores(
+    tiny_base: BaseModel, tiny_path: Path, tmp_path: Path
+) -> None:
+    archive, state, specification = adapter_archive(tiny_base, SPECIFICATION["task"])
+    answer = follow_readme(archive, tiny_path, tmp_path)
+    method = get_method("prefix", SPECIFICATION["method_settings"])
+    for label in ("positive", "negative"):
+        example = LabelExample(text="What a fine day.", label=label)
+        score = evaluate(tiny_base, method, state, [example], specification)
+        assert score.accuracy == (label == answer)
+
+
+def test_the_readme_of_a_completion_task_runs(tiny_base: BaseModel, tiny_path: Path, tmp_path: Path) -> None:
+    archive, _, _ = adapter_archive(tiny_base, {"kind": "completion", "max_tokens": 64})
+    assert follow_readme(archive, tiny_path, tmp_path)
