@@ -50,12 +50,10 @@ class ApiView(APIView):
     for every operation, and 403 only ever speaks of objects that the caller sees.
     """
 
-    only: ClassVar[
-        Mapping[str, type[BasePermission]]
-    ] = {}  # by method; methods that are missing are for anyone
-    holds_transaction: ClassVar[bool] = (
-        True  # False: the handler enters `scope()` itself, when its body has arrived
-    )
+    # By method; methods that are missing are for anyone with a key.
+    only: ClassVar[Mapping[str, type[BasePermission]]] = {}
+    # False: the handlers enter `scope()` themselves, when their body has arrived.
+    holds_transaction: ClassVar[bool] = True
     max_body_bytes: ClassVar[int] = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
 
     content_negotiation_class = OneRepresentation
@@ -90,8 +88,9 @@ class ApiView(APIView):
         super().check_permissions(request)
 
     def get_permissions(self) -> list[BasePermission]:
-        """Those of the request's method."""
-        return [self.only.get(self.request.method or "", Anyone)()]
+        """That of the request's method; a HEAD is a GET whose body is not sent."""
+        method = "GET" if self.request.method == "HEAD" else self.request.method
+        return [self.only.get(method or "", Anyone)()]
 
     @contextmanager
     def scope(self) -> Iterator[None]:

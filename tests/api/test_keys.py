@@ -46,6 +46,7 @@ def test_a_key_is_found_under_its_own_tenant_alone(
 
 def test_a_tenant_manages_no_keys(acme_client: APIClient, keys: str) -> None:
     problem(acme_client.get(keys), 403, "operator_only")
+    assert acme_client.head(keys).status_code == 403
     problem(acme_client.post(keys, {"name": "more"}, format="json"), 403, "operator_only")
     own = acme_client.get("/api/v1/me").json()["key"]["id"]
     problem(acme_client.delete(f"{keys}/{own}"), 403, "operator_only")
