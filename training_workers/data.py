@@ -20,6 +20,7 @@ from training_workers.errors import (
     LabelWithoutWord,
     LabelWordsClash,
     NoExamples,
+    SpecificationInvalid,
 )
 from training_workers.examples.rows import ChatExample, CompletionExample, Example, LabelExample
 
@@ -61,13 +62,16 @@ def first_label_tokens(tokenizer: PreTrainedTokenizerBase, task: LabelTask) -> l
 
     Raises:
         LabelWordsClash: two words begin with the same token.
+        SpecificationInvalid: the tokenizer makes nothing of a word.
     """
     owners: dict[int, str] = {}
     for label, word in task.label_words.items():
-        token = _plain_tokens(tokenizer, word)[0]
-        if token in owners:
-            raise LabelWordsClash(labels=[owners[token], label])
-        owners[token] = label
+        tokens = _plain_tokens(tokenizer, word)
+        if not tokens:
+            raise SpecificationInvalid(field="label_words", reason=f"the word of {label!r} has no token")
+        if tokens[0] in owners:
+            raise LabelWordsClash(labels=[owners[tokens[0]], label])
+        owners[tokens[0]] = label
     return list(owners)
 
 

@@ -17,10 +17,16 @@ _LENGTH = struct.Struct(">I")
 
 
 def write_frame(file: BinaryIO, message: Mapping[str, Any], blobs: Mapping[str, bytes] | None = None) -> None:
-    """Writes one frame and flushes."""
+    """Writes one frame and flushes.
+
+    Raises:
+        FrameBroken: the message is larger than the other side reads; nothing is written then.
+    """
     blobs = blobs or {}
     sizes = [[name, len(blob)] for name, blob in blobs.items()]
     header = json.dumps({**message, "blobs": sizes}, allow_nan=False).encode()
+    if len(header) > MAX_JSON_BYTES:
+        raise FrameBroken(reason=f"{len(header)} bytes of JSON are above the limit of {MAX_JSON_BYTES}")
     file.write(_LENGTH.pack(len(header)) + header)
     for blob in blobs.values():
         file.write(blob)

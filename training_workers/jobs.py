@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from training_workers.base_models import directory_stamp, inspect_directory, refuse_other_digests
-from training_workers.config import TrainingSpecification
+from training_workers.config import LabelTask, TrainingSpecification
+from training_workers.data import first_label_tokens
 from training_workers.errors import JobUnknown, ParentMismatch
 from training_workers.evaluation import Score, evaluate
 from training_workers.examples.rows import Example, example_from_row, kind_of
@@ -84,6 +85,9 @@ class Workshop:
     def _start(self, job: "_Job") -> Answer:
         base, is_loaded = self._shelf.take(job.part("base"), report=job.report)
         specification, method = job.specification(), job.method()
+        if isinstance(specification.task, LabelTask):
+            # Refused here, when the federation is made, and not in its first round.
+            first_label_tokens(base.tokenizer, specification.task)
         state = method.start(base, seed=specification.training.seed)
         method.check(base, state)
         result = {"adapter_config": method.adapter_config(base), "base_loaded": is_loaded}

@@ -92,12 +92,13 @@ class ResidentTrainer:
         Raises:
             TrainerFailed: the trainer refused the job or failed.
             TrainerDied: its process ended; the next job starts a new one.
+            FrameBroken: the job is larger than a trainer takes.
         """
         with self._one_job:
             child = self._ready_child()
             self._job_id += 1
+            self._send(child, {"type": "job", "job_id": self._job_id, "job": dict(job)}, blobs)
             try:
-                self._send(child, {"type": "job", "job_id": self._job_id, "job": dict(job)}, blobs)
                 return self._follow(child, on_event, beat_seconds, on_beat)
             except (TrainerFailed, TrainerDied):
                 raise

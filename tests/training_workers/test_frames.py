@@ -5,6 +5,7 @@ import struct
 
 import pytest
 
+from training_workers import frames
 from training_workers.errors import FrameBroken
 from training_workers.frames import MAX_JSON_BYTES, read_frame, write_frame
 
@@ -40,6 +41,14 @@ def _framed(header: bytes) -> bytes:
 def test_what_is_no_frame_is_refused(content: bytes) -> None:
     with pytest.raises(FrameBroken):
         read_frame(io.BytesIO(content))
+
+
+def test_what_nobody_would_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MAX_JSON_BYTES", 50)
+    pipe = io.BytesIO()
+    with pytest.raises(FrameBroken, match="above the limit of 50"):
+        write_frame(pipe, {"text": "x" * 50})
+    assert pipe.getvalue() == b""
 
 
 def test_a_number_that_is_none_is_not_written() -> None:

@@ -197,6 +197,15 @@ def test_states_that_are_no_prefix_are_refused(
         assert caught.value.refusal_code == code
 
 
+def test_label_words_that_clash_are_refused_before_a_federation_starts(
+    trainer: ResidentTrainer, base: dict[str, str]
+) -> None:
+    task = {**SPECIFICATION["task"], "label_words": {"a": " good", "b": " good!"}}
+    with pytest.raises(TrainerFailed) as caught:
+        trainer.run({"kind": "start", "base": base, "specification": {**SPECIFICATION, "task": task}})
+    assert caught.value.refusal_code == "label_words_clash"
+
+
 def test_another_base_model_than_the_registered_one_is_refused(
     trainer: ResidentTrainer, base: dict[str, str], reviews: list[Example]
 ) -> None:
