@@ -121,7 +121,7 @@ class LocalRun(TenantOwned, Leased, Stateful):
         local_run = super().claim(pk, owner=owner)
         local_run.progress, local_run.history = {}, []
         local_run.save(update_fields=["progress", "history"])
-        local_run._record(LocalRunState.QUEUED, f"Claimed by {owner}.")
+        local_run._record(LocalRunState.QUEUED, f"Attempt {local_run.attempt} began.")
         return local_run
 
     def record_move(self, origin: str) -> None:

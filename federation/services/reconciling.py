@@ -3,8 +3,11 @@
 Any number of reconcilers may run at once; each row is handled under its lock.
 """
 
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import TypeVar
 
+import structlog
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
@@ -16,24 +19,33 @@ from federation.models import BaseModel, Evaluation, FederatedRound, Federation,
 from federation.services import base_models, evaluations, federations, local_runs
 from federation.states import LocalRunState, RoundState
 from tenants import dispatch
+from tenants.ids import Identified
 from tenants.leases import Leased
 from tenants.models import Dataset
 from tenants.services import datasets
 
+log = structlog.get_logger(__name__)
+Row = TypeVar("Row", bound=Identified)
 LEASED: tuple[type[Leased], ...] = (BaseModel, Dataset, Federation, LocalRun, Evaluation)
 
 
 def reconcile() -> None:
     """One look at everything: expired leases, unanswered messages, rounds that should have moved."""
     for model in LEASED:
-        for row in model.expired():
-            _take_back(row)
-        for row in model.overdue():
-            dispatch.wake_worker(row)
-    for local_run in _stale_submissions():
-        coordinator.check_update(local_run)
-    for federated_round in _rounds_to_look_at():
-        coordinator.advance(federated_round)
+        _each(model.expired(), _take_back)
+        _each(model.overdue(), dispatch.wake_worker)
+    _each(_stale_submissions(), coordinator.check_update)
+    _each(_rounds_to_look_at(), coordinator.advance)
+
+
+def _each(rows: Iterable[Row], handle: Callable[[Row], None]) -> None:
+    """Handle every row under a savepoint of its own: one that cannot be handled holds up no other."""
+    for row in rows:
+        try:
+            with transaction.atomic():
+                handle(row)
+        except Exception:
+            log.exception("not_reconciled", subject=row.public_id)
 
 
 def hand_back(row: Leased, *, reason: str) -> None:
@@ -78,7 +90,10 @@ def _take_back(row: Leased) -> None:
     with transaction.atomic():
         locked = type(row).expired().select_for_update(skip_locked=True).filter(pk=row.pk).first()
         if locked is not None:  # else another reconciler has it, or its worker was heard of after all
-            hand_back(locked, reason=f"Worker {locked.lease_owner} was not heard of within its lease.")
+            log.warning(
+                "lease_expired", subject=row.public_id, attempt=locked.attempt, worker=locked.lease_owner
+            )
+            hand_back(locked, reason="Its worker was not heard of within its lease.")
 
 
 def _stale_submissions() -> QuerySet[LocalRun]:

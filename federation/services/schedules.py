@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import structlog
 from cronsim import CronSim, CronSimError
 from django.db import transaction
 
@@ -15,6 +16,8 @@ from federation.errors import ScheduleInvalid
 from federation.models import Federation, Schedule
 from federation.services import rounds
 from tenants.errors import PreludeError
+
+log = structlog.get_logger(__name__)
 
 
 def set_schedule(
@@ -56,7 +59,10 @@ def open_due_rounds(*, now: datetime) -> int:
     """Open the round of each schedule that is due; any number of tickers may call this at once. Returns how many."""
     n_opened = 0
     for schedule_id in Schedule.objects.filter(next_due_at__lte=now).values_list("pk", flat=True):
-        n_opened += _open_if_due(schedule_id, now)
+        try:
+            n_opened += _open_if_due(schedule_id, now)
+        except Exception:  # one schedule's trouble holds up no other
+            log.exception("schedule_not_opened", schedule_id=str(schedule_id))
     return n_opened
 
 

@@ -201,3 +201,15 @@ def test_of_many_starts_at_once_exactly_one_opens_a_round() -> None:
     with scoping.platform():
         assert FederatedRound.objects.count() == 1
         assert LocalRun.objects.count() == 3
+
+
+def test_one_row_that_cannot_be_handled_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    broken, sound = (steps.claim(run) for run in steps.runs_of(steps.start(ready_federation()))[:2])
+    for claimed in (broken, sound):
+        let_lease_expire(claimed)
+    with scoping.platform():  # an attempt beyond what the column holds: handing it on fails in the database
+        LocalRun.objects.filter(pk=broken.pk).update(n_sent=2**31 - 1)
+    reconcile()
+    assert steps.reload(broken).state == LocalRunState.RUNNING
+    assert steps.reload(sound).state == LocalRunState.QUEUED
+    assert "not_reconciled" in caplog.text
