@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 
 from federation.admin.federation_form import FederationForm
 from federation.admin.schedules import next_times
-from federation.models import FederatedRound, Federation, Schedule
+from federation.models import Federation, Schedule
 from federation.selectors import charts, standing
 from federation.selectors.progress import live_rounds
 from federation.services.rounds import start_round
@@ -125,7 +125,6 @@ def _shown(federation: Federation) -> dict[str, Any]:
     pointer = getattr(federation, "published", None)
     published = pointer.version if pointer else None
     accuracy = charts.accuracy_by_version(federation=federation)
-    rounds = standing.newest_rounds(federation=federation)
     tenants = standing.tenants(federation=federation, published=published)
     schedule = getattr(federation, "schedule", None)
     return {
@@ -133,39 +132,31 @@ def _shown(federation: Federation) -> dict[str, Any]:
         "tenants": tenants,
         "n_active": sum(place.enrolment.state == EnrolmentState.ACTIVE for place in tenants),
         "versions": standing.versions(federation=federation, published=published, chart=accuracy),
-        "rounds": rounds,
+        "rounds": standing.newest_rounds(federation=federation),
         "schedule": schedule,
         "next_times": next_times(schedule) if schedule else [],
         "schedule_form_url": _schedule_form_url(federation, schedule),
         "published_mean": accuracy.mean_at(accuracy.published),
         "published_worst": accuracy.worst_at(accuracy.published),
+        "gain": standing.gain(tenants),
         "base_mean": accuracy.mean_at(charts.BASE),
-        **_charts(federation, accuracy, rounds),
+        **_charts(federation, accuracy),
     }
 
 
-def _charts(
-    federation: Federation, accuracy: charts.AccuracyChart, rounds: list[FederatedRound]
-) -> dict[str, Any]:
-    number, lines = _newest_losses(rounds)
+def _charts(federation: Federation, accuracy: charts.AccuracyChart) -> dict[str, Any]:
+    stepped = charts.newest_round_with_losses(federation=federation)
+    lines = charts.loss_by_step(federated_round=stepped) if stepped else []
     moved = charts.bytes_by_round(federation=federation)
     return {
         "accuracy": asdict(accuracy),
         "accuracy_is_empty": not accuracy.tenants,
-        "loss_round": number,
+        "loss_round": stepped,
         "loss_is_empty": not lines,
         "losses": [asdict(line) for line in lines],
         "bytes": asdict(moved),
         "bytes_are_empty": not moved.labels,
     }
-
-
-def _newest_losses(rounds: list[FederatedRound]) -> tuple[int | None, list[charts.LossLine]]:
-    """The newest round in which anybody has taken a step."""
-    for federated_round in rounds:
-        if lines := charts.loss_by_step(federated_round=federated_round):
-            return federated_round.number, lines
-    return None, []
 
 
 def _schedule_form_url(federation: Federation, schedule: Schedule | None) -> str:

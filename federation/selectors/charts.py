@@ -104,6 +104,13 @@ def loss_by_step(*, federated_round: FederatedRound) -> list[LossLine]:
     ]
 
 
+def newest_round_with_losses(*, federation: Federation) -> FederatedRound | None:
+    """The newest round in which any tenant has taken a step."""
+    stepped = LocalRun.objects.filter(federated_round__federation=federation).exclude(history=[])
+    newest = stepped.select_related("federated_round").order_by("-federated_round__number").first()
+    return newest.federated_round if newest else None
+
+
 def bytes_by_round(*, federation: Federation) -> BytesChart:
     """What each of the newest rounds moved."""
     rounds = FederatedRound.objects.filter(federation=federation)

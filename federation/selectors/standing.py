@@ -59,11 +59,21 @@ def tenants(*, federation: Federation, published: PrefixVersion | None) -> list[
     ]
 
 
+def gain(tenants: list[TenantStanding]) -> float | None:
+    """The mean gain of the published version on the base model, over the tenants that have measured both."""
+    gains = [
+        one.published - one.base for one in tenants if one.published is not None and one.base is not None
+    ]
+    return sum(gains) / len(gains) if gains else None
+
+
 def versions(
     *, federation: Federation, published: PrefixVersion | None, chart: AccuracyChart
 ) -> list[VersionStanding]:
     """The newest versions, with their scores out of the chart."""
-    newest = PrefixVersion.objects.filter(federation=federation).select_related("made_in_round", "federation")
+    newest = PrefixVersion.objects.filter(federation=federation).select_related(
+        "made_in_round", "federation__published"
+    )
     return [
         VersionStanding(
             version=version,

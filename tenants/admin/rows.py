@@ -106,25 +106,15 @@ class ServiceRows(ModelAdmin):
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The form of the service that makes such a row."""
+        """The form of the service that makes such a row: what was refused is at its field, what was done is told."""
         require(self.has_add_permission(request))
         assert self.add_form is not None
-        return self.form_view(request, self.add_form, title=f"Add {self.opts.verbose_name}")
-
-    def form_view(
-        self,
-        request: HttpRequest,
-        form_class: type[ServiceForm],
-        *,
-        title: str,
-        initial: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        """Show a service's form, with what was refused at its field, or call the service and tell what came of it."""
-        form = form_class(request.POST or None, initial=initial or request.GET.dict())
+        form = self.add_form(request.POST or None, initial=request.GET.dict())
         if request.method == "POST" and (row := form.saved()) is not None:
             self.log_addition(request, row, form.told(row))
             return self.saved_response(request, form, row)
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": title, "form": form}
+        context = {**self.admin_site.each_context(request), "opts": self.opts, "form": form}
+        context["title"] = f"Add {self.opts.verbose_name}"
         return TemplateResponse(request, "console/form.html", context)
 
     def saved_response(self, request: HttpRequest, form: ServiceForm, row: models.Model) -> HttpResponse:

@@ -28,6 +28,7 @@ from federation.models import (
     PublishRecord,
     Schedule,
 )
+from federation.selectors import standing
 from federation.services import schedules
 from federation.states import EnrolmentState, RoundState
 from tenants import scoping
@@ -38,6 +39,7 @@ from tests.factories import (
     ApiKeyFactory,
     BaseModelFactory,
     DatasetFactory,
+    EvaluationFactory,
     MembershipFactory,
     PublishRecordFactory,
     ScheduleFactory,
@@ -158,6 +160,22 @@ def test_a_list_costs_the_same_queries_however_many_rows_it_shows(
         with scoping.platform():
             PublishRecordFactory.create(new=federation.published.version)
     assert {model: n_queries(model) for model in PAGES} == few
+
+
+def test_a_federations_page_costs_the_same_queries_with_more_versions_and_rounds(
+    operator: Client, published_round: FederatedRound
+) -> None:
+    def n_queries() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            text_of(operator.get(change_url(published_round.federation)))
+        return len(queries)
+
+    n_queries()
+    few = n_queries()
+    another = rounds.start(published_round.federation)
+    rounds.train_all(another)
+    rounds.score_all(another, parent=0.8, candidate=0.9)
+    assert n_queries() == few
 
 
 def test_static_files_of_the_console_name_no_other_machine() -> None:
@@ -394,6 +412,7 @@ def test_the_charts_of_a_federation_hold_its_numbers(
         up = sum(run.update_size_bytes or 0 for run in runs)
         sizes = {version.number: version.size_bytes for version in PrefixVersion.objects.all()}
     assert shown["bytes"] == {"labels": ["1"], "up": [up], "down": [3 * sizes[0] + 3 * sizes[1]]}
+    assert shown["gain"] is None  # nobody has measured the base model
     assert [entry.is_published for entry in shown["versions"]] == [True, False]
     assert 'id="accuracy-data"' in text_of(response)
 
@@ -408,7 +427,7 @@ def test_a_chart_shows_the_loss_of_every_run_of_the_newest_round(
     assert isinstance(response, TemplateResponse)
     assert response.context_data is not None
     assert response.context_data["losses"] == [{"name": run.tenant.name, "points": [(1, 2.0), (2, 1.5)]}]
-    assert response.context_data["loss_round"] == 1
+    assert response.context_data["loss_round"] == live_round
 
 
 def test_a_tenant_is_added_and_a_taken_slug_is_shown_at_its_field(operator: Client, acme: Tenant) -> None:
@@ -564,3 +583,17 @@ def test_the_next_times_of_a_schedule_follow_one_another(federation: Federation)
         600,
     ]
     assert times[1] == schedules.next_due(every_minutes=10, cron="", time_zone="UTC", after=times[0])
+
+
+def test_the_gain_is_taken_over_tenants_that_have_measured_both(published_round: FederatedRound) -> None:
+    federation = published_round.federation
+    with scoping.platform():
+        places = list(Enrolment.objects.filter(federation=federation).select_related("dataset", "tenant"))
+    for place, accuracy in zip(places[:2], (0.5, 0.9), strict=True):
+        EvaluationFactory.create(
+            federation=federation, version=None, dataset=place.dataset, tenant=place.tenant, accuracy=accuracy
+        )
+    with scoping.platform():
+        found = standing.tenants(federation=federation, published=federation.published.version)
+    assert [place.base for place in found].count(None) == 1
+    assert standing.gain(found) == pytest.approx(((0.8 - 0.5) + (0.8 - 0.9)) / 2)

@@ -41,9 +41,8 @@
       pointStyle: MARKERS[index % MARKERS.length],
       borderDash: DASHES[Math.floor(index / COLOURS.light.length) % DASHES.length],
       borderWidth: 1.75,
-      pointRadius: 4,
-      pointHoverRadius: 6,
-      tension: 0,
+      pointRadius: 3.5 + 0.75 * (index % MARKERS.length), // of equal values the later marker shows behind the earlier
+      pointHoverRadius: 8,
       spanGaps: true,
     };
   }
@@ -118,7 +117,7 @@
       label: line.name,
       data: line.points.map(([step, value]) => ({ x: step, y: value })),
       ...tenantStyle(colours, index),
-      pointRadius: line.points.length > 40 ? 0 : 3,
+      ...(line.points.length > 40 ? { pointRadius: 0 } : {}),
     }));
     return {
       type: "line",

@@ -1,0 +1,145 @@
+"""The console in a real Chromium against real processes: sign in, start a round, watch it move and end."""
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.platform import OPERATOR_EMAIL, OPERATOR_PASSWORD, PROJECT, RunningPlatform
+
+pytestmark = [pytest.mark.processes, pytest.mark.browser]
+
+SCREENSHOTS = PROJECT / "var" / "screenshots"
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+]
+STEPS_OF_A_SLOW_ROUND = 100
+ROUND_MILLISECONDS = 120_000
+
+
+@dataclass
+class Visit:
+    """A browser's tab and what went wrong in it."""
+
+    page: Page
+    url: str
+    faults: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        """Note requests to other machines, failed ones, and errors of scripts."""
+        self.page.on("request", lambda request: self._note_outside(request.url))
+        self.page.on("response", lambda response: self._note_failure(response.status, response.url))
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+
+    def shoot(self, name: str) -> None:
+        """A screenshot of the whole page, the sidebar as high as the rest."""
+        height = max(900, int(self.page.evaluate("document.querySelector('#main').scrollHeight")))
+        self.page.set_viewport_size({"width": 1440, "height": height})
+        self.page.wait_for_timeout(500)  # charts glide to their new size
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+        self.page.set_viewport_size({"width": 1440, "height": 900})
+
+    def _note_outside(self, url: str) -> None:
+        if not url.startswith((self.url, "data:")):
+            self.faults.append(f"asked {url}")
+
+    def _note_failure(self, status: int, url: str) -> None:
+        if status >= 400:
+            self.faults.append(f"{status} from {url}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    program = shutil.which("chromium")
+    assert program, "there is no chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser: Browser, platform: RunningPlatform) -> Iterator[Visit]:
+    """A tab in which the operator has signed in; whatever went wrong in it fails the test."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=platform.url)
+    visit = Visit(context.new_page(), platform.url)
+    visit.watch()
+    visit.page.goto("/console/")
+    visit.page.get_by_label("Username").fill(OPERATOR_EMAIL)
+    visit.page.get_by_label("Password").fill(OPERATOR_PASSWORD)
+    visit.page.get_by_role("button", name="Log in").click()
+    expect(visit.page.get_by_role("heading", name="Live rounds")).to_be_visible()
+    yield visit
+    context.close()
+    assert visit.faults == []
+
+
+def open_federation(visit: Visit, federation: dict[str, Any]) -> None:
+    visit.page.locator("#nav-sidebar-apps").get_by_text("Federations", exact=True).click()
+    visit.page.get_by_role("link", name=federation["name"]).click()
+    expect(visit.page.get_by_role("heading", level=2, name=federation["name"])).to_be_visible()
+
+
+def press(visit: Visit, label: str) -> None:
+    """Press a button and say yes to its question."""
+    visit.page.get_by_role("button", name=label).first.click()
+    visit.page.get_by_role("dialog").get_by_role("button", name=label).click()
+
+
+def seen_until_the_end(page: Page) -> set[str]:
+    """What the progress said, asked until the round has an outcome; nothing is reloaded by hand."""
+    seen: set[str] = set()
+    give_up_at = time.monotonic() + ROUND_MILLISECONDS / 1_000
+    while not page.locator(".prl-step--published").count():
+        assert time.monotonic() < give_up_at, page.locator("#round").inner_text()
+        seen.update(page.locator(".prl-run__told").all_inner_texts())
+        page.wait_for_timeout(200)
+    return seen
+
+
+def test_an_operator_starts_a_round_and_sees_it_move_and_finish(
+    visit: Visit, platform: RunningPlatform
+) -> None:
+    federation = platform.make_federation("Three houses", n_steps=STEPS_OF_A_SLOW_ROUND)
+    platform.finish_round(platform.start_round(federation))
+    open_federation(visit, federation)
+    press(visit, "Start round")
+    expect(visit.page.get_by_role("heading", level=2, name="Round 2 of Three houses")).to_be_visible()
+    told = visit.page.locator(".prl-run__told", has_text=re.compile(r"^[1-9]\d* / 100 steps"))
+    expect(told.first).to_be_visible(timeout=ROUND_MILLISECONDS)
+    visit.shoot("round-live")
+    seen = seen_until_the_end(visit.page)
+    assert len({text for text in seen if "steps" in text}) >= 3, seen
+    expect(visit.page.locator(".prl-outcome")).to_contain_text("The gate published the candidate")
+    assert visit.page.locator(".prl-badge", has_text="accepted").count() == 3
+    expect(visit.page.get_by_role("button", name="Cancel round")).to_have_count(0)
+    visit.shoot("round-finished")
+
+    visit.page.get_by_role("link", name="Three houses", exact=True).first.click()
+    lines = "Chart.getChart(document.querySelector('canvas[data-chart=accuracy]')).data.datasets.length"
+    visit.page.wait_for_load_state("load")
+    assert visit.page.evaluate(lines) == 4  # three tenants and their mean
+    visit.shoot("federation")
+    visit.page.locator("#nav-sidebar-apps").get_by_text("Dashboard", exact=True).click()
+    expect(visit.page.get_by_role("link", name="Three houses round 2")).to_be_visible()
+    visit.shoot("dashboard")
+
+
+def test_an_operator_cancels_a_round_and_rolls_back(visit: Visit, platform: RunningPlatform) -> None:
+    federation = platform.make_federation("Hasty houses", n_steps=5)
+    platform.finish_round(platform.start_round(federation))
+    open_federation(visit, federation)
+    press(visit, "Roll back to this")
+    expect(visit.page.get_by_text("version 0 of Hasty houses is the published one now")).to_be_visible()
+    press(visit, "Start round")
+    expect(visit.page.get_by_role("heading", level=2, name="Round 2 of Hasty houses")).to_be_visible()
+    press(visit, "Cancel round")
+    expect(visit.page.get_by_text(f"Canceled by operator:{OPERATOR_EMAIL}.").first).to_be_visible()
