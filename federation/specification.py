@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from federation.errors import SpecificationInvalid
 
 TEXT_MARK = "{text}"
+MAX_ROWS_OF_A_LOCAL_RUN = 200_000  # they are held in memory, tokenized
 
 
 def _storable(text: str) -> str:
@@ -39,7 +40,7 @@ class LabelTask(_Section):
 
     kind: Literal["label"]
     template: Text = Field(max_length=4_000, description="The prompt; {text} stands for the row's text.")
-    label_words: dict[Text, Text] = Field(min_length=2, max_length=1_000, description="Each label's word.")
+    label_words: dict[Text, Text] = Field(min_length=2, max_length=100, description="Each label's word.")
     max_text_characters: int = Field(600, ge=1, le=100_000)
 
     @model_validator(mode="after")
@@ -69,14 +70,21 @@ class Training(_Section):
     gradient_clip: float = Field(1.0, gt=0, le=1_000)
     seed: int = Field(0, ge=0, le=2**31 - 1)
 
+    @model_validator(mode="after")
+    def _rows_fit_in_memory(self) -> Self:
+        if self.n_steps * self.batch_size > MAX_ROWS_OF_A_LOCAL_RUN:
+            raise ValueError(f"n_steps times batch_size must be at most {MAX_ROWS_OF_A_LOCAL_RUN}")
+        return self
+
 
 class Aggregation(_Section):
     """How accepted updates become the next version."""
 
     rule: Literal["weighted_mean"] = "weighted_mean"
     max_weight: int | None = Field(None, ge=1, description="No tenant counts for more examples than this.")
+    # Honest updates are at about 0.02; from about 0.3 on, a mean of prefixes no longer acts like its parts.
     max_relative_norm: float = Field(
-        1.0, gt=0, le=100, description="Of an update against its parent version."
+        0.3, gt=0, le=100, description="Of an update against its parent version."
     )
 
 
@@ -120,6 +128,21 @@ class FederationSpecification(_Section):
         """The digest of the canonical form, by which a version names the rules it was made under."""
         canonical = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+EXAMPLE = FederationSpecification(
+    method_settings=PrefixSettings(
+        n_virtual_tokens=16,
+        # Public, and of no tenant; its first 16 tokens count.
+        start_text="I loved it.\nSentiment: positive\nI hated it.\nSentiment: negative\n",
+    ),
+    task=LabelTask(
+        kind="label",
+        template="{text}\nSentiment:",
+        label_words={"positive": " positive", "negative": " negative"},
+    ),
+)
+"""What the console's form begins with and the demo uses: the sentiment of short texts."""
 
 
 def parse_specification(data: object) -> FederationSpecification:

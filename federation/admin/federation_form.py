@@ -9,28 +9,9 @@ from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 from federation.errors import SpecificationInvalid
 from federation.models import BaseModel, Federation
 from federation.services.federations import create_federation
-from federation.specification import parse_specification
+from federation.specification import EXAMPLE, parse_specification
 from federation.states import BaseModelState
 from tenants.admin.forms import ServiceForm, row_choice
-
-EXAMPLE: dict[str, Any] = {
-    "method": "prefix",
-    "method_settings": {
-        "n_virtual_tokens": 16,
-        "start_text": "Reviews of films, products and news. Each has a sentiment: positive or negative.",
-    },
-    "task": {
-        "kind": "label",
-        "template": "{text}\nSentiment:",
-        "label_words": {"positive": " positive", "negative": " negative"},
-        "max_text_characters": 600,
-    },
-    "training": {"learning_rate": 0.005, "n_steps": 12, "batch_size": 8, "gradient_clip": 1.0, "seed": 0},
-    "aggregation": {"rule": "weighted_mean", "max_weight": None, "max_relative_norm": 1.0},
-    "round": {"quorum": 2, "deadline_seconds": 3600},
-    "gate": {"tolerance": 0.005},
-    "evaluation": {"n_held_out_rows": 200},
-}
 
 
 class IndentedJson(json.JSONEncoder):
@@ -58,7 +39,7 @@ class FederationForm(ServiceForm):
     base_model = row_choice(help_text="One that a worker has read and found usable.")
     specification = forms.JSONField(
         encoder=IndentedJson,
-        initial=EXAMPLE,
+        initial=EXAMPLE.as_json,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 38, "class": "prl-code", "spellcheck": "false"}),
     )
 
