@@ -30,7 +30,7 @@ GOOD = ["great", "lovely", "fine", "superb", "happy"]
 BAD = ["awful", "dreadful", "poor", "sad", "broken"]
 
 
-def specification(*, n_steps: int = 6, quorum: int = 2) -> dict[str, Any]:
+def specification(*, n_steps: int = 6, quorum: int = 2, learning_rate: float = 0.01) -> dict[str, Any]:
     """A label task that a two-layer model trains on in a blink."""
     return {
         "method": "prefix",
@@ -40,7 +40,7 @@ def specification(*, n_steps: int = 6, quorum: int = 2) -> dict[str, Any]:
             "template": "{text}\nSentiment:",
             "label_words": {"positive": " good", "negative": " bad"},
         },
-        "training": {"learning_rate": 0.01, "n_steps": n_steps, "batch_size": 4},
+        "training": {"learning_rate": learning_rate, "n_steps": n_steps, "batch_size": 4},
         "round": {"quorum": quorum, "deadline_seconds": 240},
         "gate": {"tolerance": 1.0},  # what a random model scores is noise: the gate is tested elsewhere
         "evaluation": {"n_held_out_rows": 20},

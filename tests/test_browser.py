@@ -69,7 +69,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def federation(platform: RunningPlatform) -> dict[str, Any]:
     """Three tenants after one round."""
-    made = platform.make_federation("Three houses", n_steps=N_STEPS)
+    made = platform.make_federation("Three houses", n_steps=N_STEPS, learning_rate=0.001)
     platform.finish_round(platform.start_round(made), seconds=ROUND_SECONDS)
     return made
 
@@ -107,7 +107,7 @@ def seen_until_the_end(page: Page) -> set[str]:
     """What the progress said, asked until the round has an outcome; nothing is reloaded by hand."""
     seen: set[str] = set()
     give_up_at = time.monotonic() + ROUND_SECONDS
-    while not page.locator(".prl-step--published").count():
+    while not page.locator(".prl-outcome").count():
         assert time.monotonic() < give_up_at, page.locator("#round").inner_text()
         seen.update(page.locator(".prl-run__told").all_inner_texts())
         page.wait_for_timeout(200)
