@@ -19,7 +19,7 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 ]
-N_STEPS = 250  # enough to be watched: some seconds on an idle machine
+N_STEPS = 500  # enough to be watched: some seconds on an idle machine
 ROUND_SECONDS = 240
 ROUND = re.compile(r"Round \d of Three houses")
 
@@ -69,7 +69,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def federation(platform: RunningPlatform) -> dict[str, Any]:
     """Three tenants after one round."""
-    made = platform.make_federation("Three houses", n_steps=N_STEPS, learning_rate=0.001)
+    made = platform.make_federation("Three houses", n_steps=N_STEPS, learning_rate=0.0005)
     platform.finish_round(platform.start_round(made), seconds=ROUND_SECONDS)
     return made
 
