@@ -40,6 +40,10 @@ migrations: $(STAMP) ## Check that no migration is missing
 lint types contracts migrations:
 	@$(SCRIPTS)/test.sh $(VENV)/bin $@
 
+.PHONY: bench-dataset
+bench-dataset: $(STAMP) ## Measure what a dataset of a gibibyte costs in memory, against one of a mebibyte
+	@$(RUN) -m tests.benchmarks.large_dataset
+
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements.lock anew
 	@$(SCRIPTS)/lock.sh $(VENV)/bin/uv > requirements.lock.draft

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training_workers.errors import DatasetBroken, TextNotUtf8
-from training_workers.examples.reading import Table
 from training_workers.examples.rows import COLUMNS_BY_KIND
+from training_workers.examples.tables import Table
 
 ROWS_PER_BATCH = 256
 READ_BUFFER_BYTES = 1 << 20

@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from training_workers.errors import DatasetBroken, DatasetFormatUnreadable, RowTooLong, TextNotUtf8
+from training_workers.examples.parquet import open_parquet
 from training_workers.examples.rows import MAX_ROW_BYTES, Example, example_from_row, kind_of
+from training_workers.examples.tables import Table
 
 CHUNK_BYTES = 65_536
 # A CSV or JSON line may need quotes and escapes (six bytes for one of two) around the same text.
 MAX_LINE_BYTES = 4 * MAX_ROW_BYTES
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A file's column names (None where it holds nothing), and its rows as a stream that is read once."""
-
-    columns: tuple[str, ...] | None
-    rows: Iterator[Mapping[str, Any]]
 
 
 def read_examples(file: BinaryIO, file_format: str) -> Iterator[Example]:
@@ -51,8 +45,6 @@ def open_table(file: BinaryIO, file_format: str) -> Table:
         return _open_csv(file)
     if file_format == "parquet":
         # pyarrow is 40 MB of code that the other two formats do not need.
-        from training_workers.examples.parquet import open_parquet
-
         return open_parquet(file)
     raise DatasetFormatUnreadable(file_format=file_format)
 
