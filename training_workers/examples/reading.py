@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from training_workers.errors import DatasetBroken, DatasetFormatUnreadable, RowTooLong, TextNotUtf8
-from training_workers.examples.parquet import open_parquet
 from training_workers.examples.rows import MAX_ROW_BYTES, Example, example_from_row, kind_of
 from training_workers.examples.tables import Table
 
@@ -45,6 +44,8 @@ def open_table(file: BinaryIO, file_format: str) -> Table:
         return _open_csv(file)
     if file_format == "parquet":
         # pyarrow is 40 MB of code that the other two formats do not need.
+        from training_workers.examples.parquet import open_parquet
+
         return open_parquet(file)
     raise DatasetFormatUnreadable(file_format=file_format)
 
