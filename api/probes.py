@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 import structlog
-from django.db import DatabaseError, connection
+from django.core.checks import ERROR, Tags, run_checks
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
@@ -52,8 +53,21 @@ def _migrations_are_applied() -> bool:
         return False  # `_database_answers` has logged why
 
 
+def _wall_stands() -> bool:
+    """The database's own system checks, three catalogue queries: no answer is better than another tenant's."""
+    try:
+        found = run_checks(tags=[Tags.database], databases=[DEFAULT_DB_ALIAS])
+    except DatabaseError:
+        return False  # `_database_answers` has logged why
+    problems = [str(message) for message in found if message.level >= ERROR]
+    if problems:
+        _log.error("wall_open", problems=problems)
+    return not problems
+
+
 _PARTS: Mapping[str, Callable[[], bool]] = {
     "database": _database_answers,
     "migrations": _migrations_are_applied,
+    "wall": _wall_stands,
     "broker": dispatch.broker_answers,
 }

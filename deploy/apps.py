@@ -1,4 +1,4 @@
-"""The deploy app: it brings management commands, no rows."""
+"""The deploy app: it brings management commands and system checks, no rows."""
 
 from django.apps import AppConfig
 
@@ -8,3 +8,7 @@ class DeployConfig(AppConfig):
 
     name = "deploy"
     verbose_name = "Deployment"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from deploy import checks as checks

@@ -8,3 +8,7 @@ class FederationConfig(AppConfig):
 
     name = "federation"
     verbose_name = "Federation"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from federation import checks as checks

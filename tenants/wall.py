@@ -1,5 +1,7 @@
 """Migration operations of the tenant wall: every table that holds a tenant's rows gets a forced policy."""
 
+from dataclasses import dataclass
+
 from django.db.migrations import RunSQL
 
 from tenants.scoping import APPLICATION_ROLE, PLATFORM_ROLE, SETTING
@@ -8,27 +10,53 @@ from tenants.scoping import APPLICATION_ROLE, PLATFORM_ROLE, SETTING
 _TENANT = f"(SELECT nullif(current_setting('{SETTING}', true), '')::uuid)"
 
 
+@dataclass(frozen=True)
+class Policy:
+    """One row-level policy: the rows that `role` meets, and those that it may write (none: it only reads)."""
+
+    role: str
+    using: str
+    check: str | None
+
+    @property
+    def command(self) -> str:
+        """What it is for, in SQL's word."""
+        return "SELECT" if self.check is None else "ALL"
+
+    @property
+    def rule(self) -> str:
+        """The part of CREATE POLICY that follows the table's name."""
+        check = "" if self.check is None else f" WITH CHECK ({self.check})"
+        return f"FOR {self.command} TO {self.role} USING ({self.using}){check}"
+
+
+def policies(*, column: str = "tenant_id", shared_rows: bool = False) -> dict[str, Policy]:
+    """The policies of a walled table, by name: what migrations make, and what the system check looks for."""
+    own = f"{column} = {_TENANT}"
+    found = {
+        "tenant_rows": Policy(APPLICATION_ROLE, own, own),
+        "platform_rows": Policy(PLATFORM_ROLE, "true", "true"),
+    }
+    if shared_rows:
+        shared = f"{column} IS NULL AND {_TENANT} IS NOT NULL"
+        found["shared_rows"] = Policy(APPLICATION_ROLE, shared, None)
+    return found
+
+
 def tenant_wall(table: str, *, column: str = "tenant_id", shared_rows: bool = False) -> RunSQL:
     """Row-level security on `table`, failing closed: the application's role meets only rows of the tenant in force.
 
     `shared_rows` also lets a tenant read (never write) rows whose column is null, such as a round's own events.
     """
-    own = f"{column} = {_TENANT}"
-    policies = {
-        "tenant_rows": f"FOR ALL TO {APPLICATION_ROLE} USING ({own}) WITH CHECK ({own})",
-        "platform_rows": f"FOR ALL TO {PLATFORM_ROLE} USING (true) WITH CHECK (true)",
-    }
-    if shared_rows:
-        shared = f"{column} IS NULL AND {_TENANT} IS NOT NULL"
-        policies["shared_rows"] = f"FOR SELECT TO {APPLICATION_ROLE} USING ({shared})"
+    made = policies(column=column, shared_rows=shared_rows)
     return RunSQL(
         sql=[
             f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
             f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
-            *(f"CREATE POLICY {name} ON {table} {rule}" for name, rule in policies.items()),
+            *(f"CREATE POLICY {name} ON {table} {policy.rule}" for name, policy in made.items()),
         ],
         reverse_sql=[
-            *(f"DROP POLICY {name} ON {table}" for name in policies),
+            *(f"DROP POLICY {name} ON {table}" for name in made),
             f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY",
             f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY",
         ],

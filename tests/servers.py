@@ -8,8 +8,9 @@ from typing import Final
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
-from deploy.embedded.database import OWNER, apply_roles
+from deploy.embedded.database import DATABASE, OWNER, apply_roles
 from deploy.embedded.secrets import load_or_create
 from deploy.embedded.servers import Servers as EmbeddedServers
 from deploy.embedded.supervisor import Supervisor
@@ -23,6 +24,7 @@ class Servers:
 
     database_url: str = field(repr=False)
     owner_database_url: str = field(repr=False)
+    superuser_database_url: str = field(repr=False)  # for what looks at everything, or at what roles may be
     broker_url: str = field(repr=False)
     stop: Callable[[], None] = lambda: None
 
@@ -30,14 +32,18 @@ class Servers:
 def start_servers(directory: Path) -> Servers:
     """Start PostgreSQL and Valkey in an empty directory, each unless the environment names one already.
 
-    Named ones: `DATABASE_URL` with `OWNER_DATABASE_URL` (its role has to be allowed to create databases), and
-    `BROKER_URL`. A PostgreSQL that happens to be installed on this machine is never used.
+    Named ones: `DATABASE_URL` with `OWNER_DATABASE_URL` (its role has to be allowed to create databases) and
+    `SUPERUSER_DATABASE_URL`, and `BROKER_URL`. A PostgreSQL that happens to be installed on this machine is never used.
     """
     database_url, broker_url = os.environ.get("DATABASE_URL"), os.environ.get("BROKER_URL")
     owner_database_url = os.environ["OWNER_DATABASE_URL"] if database_url else None
-    if database_url and owner_database_url and broker_url:
+    superuser_database_url = os.environ["SUPERUSER_DATABASE_URL"] if database_url else None
+    if database_url and owner_database_url and superuser_database_url and broker_url:
         return Servers(
-            database_url=database_url, owner_database_url=owner_database_url, broker_url=broker_url
+            database_url=database_url,
+            owner_database_url=owner_database_url,
+            superuser_database_url=superuser_database_url,
+            broker_url=broker_url,
         )
     supervisor = Supervisor(logs=directory / "logs")
     secrets = load_or_create(directory / "secrets.json")
@@ -46,6 +52,8 @@ def start_servers(directory: Path) -> Servers:
     return Servers(
         database_url=database_url or own.database_url,
         owner_database_url=owner_database_url or own.owner_database_url,
+        superuser_database_url=superuser_database_url
+        or make_conninfo(own.postgres.superuser_url, dbname=DATABASE),
         broker_url=broker_url or own.broker_url,
         stop=supervisor.close,
     )

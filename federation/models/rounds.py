@@ -185,6 +185,8 @@ class Evaluation(TenantOwned, Leased, Stateful):
 class RoundEvent(models.Model):
     """What happened in a round, in order; append-only. With a tenant: only that tenant and the platform may read it."""
 
+    has_shared_rows = True  # those without a tenant: the wall lets every tenant read them
+
     id = models.BigAutoField(primary_key=True)
     federated_round = models.ForeignKey(FederatedRound, on_delete=models.PROTECT, related_name="events")
     tenant = models.ForeignKey(Tenant, null=True, on_delete=models.PROTECT, related_name="+")

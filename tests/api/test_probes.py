@@ -8,6 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from deploy.celery import app
+from federation.models import RoundEvent
 from tests.api.problems import problem
 
 
@@ -50,7 +51,15 @@ def test_a_database_that_is_away_is_told(client: Client, monkeypatch: pytest.Mon
         raise OperationalError("connection refused")
 
     monkeypatch.setattr(connection, "cursor", refuse)
-    assert problem(client.get("/readyz"), 503, "not_ready")["failed"] == ["database", "migrations"]
+    assert problem(client.get("/readyz"), 503, "not_ready")["failed"] == ["database", "migrations", "wall"]
+
+
+@pytest.mark.django_db
+def test_a_wall_that_is_open_is_told(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        RoundEvent, "has_shared_rows", False
+    )  # as if its policy were one that nobody asked for
+    assert problem(client.get("/readyz"), 503, "not_ready")["failed"] == ["wall"]
 
 
 def test_probes_are_read_only(client: Client) -> None:

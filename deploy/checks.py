@@ -1,0 +1,49 @@
+"""System checks of settings that are sound alone and unsound together."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+
+from deploy.settings.environment import Environment
+
+
+@checks.register(checks.Tags.security)
+def check_environment(**_: Any) -> list[checks.CheckMessage]:
+    """Whether the environment's variables fit each other."""
+    return list(environment_problems(settings.ENVIRONMENT))
+
+
+def environment_problems(environment: Environment) -> Iterator[checks.CheckMessage]:
+    """What does not fit."""
+    if (environment.storage_root is None) == (not environment.storage_bucket):
+        yield checks.Error(
+            "Blobs need one place: a directory or a bucket, neither none nor both.",
+            hint="Set exactly one of PRELUDE_STORAGE_ROOT and PRELUDE_STORAGE_BUCKET.",
+            id="deploy.E001",
+        )
+    if environment.debug and environment.https_only:
+        yield checks.Error(
+            "Debugging pages show settings and data to whoever meets an error; this is set up as a public site.",
+            hint="Set PRELUDE_DEBUG to false, or PRELUDE_HTTPS_ONLY to false on a developer's machine.",
+            id="deploy.E002",
+        )
+    if not environment.https_only and environment.public_url.startswith("https://"):
+        yield checks.Error(
+            "The public address is https, and cookies and keys may yet travel in the clear.",
+            hint="Set PRELUDE_HTTPS_ONLY to true.",
+            id="deploy.E003",
+        )
+    if environment.storage_endpoint_url and not environment.storage_bucket:
+        yield checks.Warning(
+            "PRELUDE_STORAGE_ENDPOINT_URL says where a bucket is, and there is no bucket.",
+            hint="Set PRELUDE_STORAGE_BUCKET, or leave the endpoint out.",
+            id="deploy.W001",
+        )
+    if not environment.debug and not environment.allowed_hosts:
+        yield checks.Warning(
+            "No host name is allowed: every request is answered with 400.",
+            hint="Set PRELUDE_ALLOWED_HOSTS.",
+            id="deploy.W002",
+        )
