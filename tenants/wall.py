@@ -63,6 +63,29 @@ def tenant_wall(table: str, *, column: str = "tenant_id", shared_rows: bool = Fa
     )
 
 
+def key_within_tenant(table: str) -> RunSQL:
+    """Let `same_tenant` point at `table`: PostgreSQL wants the pair of tenant and id to be a key of its own."""
+    name = f"{table}_key_within_tenant"
+    return RunSQL(
+        sql=f"ALTER TABLE {table} ADD CONSTRAINT {name} UNIQUE (tenant_id, id)",
+        reverse_sql=f"ALTER TABLE {table} DROP CONSTRAINT {name}",
+    )
+
+
+def same_tenant(table: str, column: str, *, target: str) -> RunSQL:
+    """A foreign key from `table` can only name rows of `target` that the same tenant owns, whoever writes it.
+
+    It stands beside Django's own key, which alone would let a row name any tenant's, and would tell by its refusal
+    whether that row exists: PostgreSQL checks foreign keys past row-level security.
+    """
+    name = f"{table}_{column}_same_tenant"
+    return RunSQL(
+        sql=f"ALTER TABLE {table} ADD CONSTRAINT {name}"
+        f" FOREIGN KEY (tenant_id, {column}) REFERENCES {target} (tenant_id, id)",
+        reverse_sql=f"ALTER TABLE {table} DROP CONSTRAINT {name}",
+    )
+
+
 def append_only(table: str) -> RunSQL:
     """The application's roles may add rows to `table` and read them, never change or remove them."""
     roles = f"{APPLICATION_ROLE}, {PLATFORM_ROLE}"

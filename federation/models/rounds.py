@@ -163,7 +163,9 @@ class Evaluation(TenantOwned, Leased, Stateful):
         constraints = [
             *state_constraints("evaluation", EvaluationState.values, EVALUATION_TERMINAL),
             models.UniqueConstraint(
-                fields=["federation", "version", "dataset"], nulls_distinct=False, name="evaluation_unique"
+                fields=["tenant", "federation", "version", "dataset"],
+                nulls_distinct=False,
+                name="evaluation_unique",
             ),
             models.CheckConstraint(
                 condition=~Q(state=EvaluationState.COMPLETED)

@@ -6,10 +6,13 @@ import psycopg
 import pytest
 from django.apps import apps
 from django.core import checks
-from django.db import connections
+from django.db import connections, models
+from django.db.models.functions import Lower
 
-from tenants.checks import check_leases, check_wall, role_problems, wall_problems, walled_models
-from tenants.models import TenantOwned
+from tenants.checks import check_leases, check_uniqueness, check_wall
+from tenants.checks.keys import foreign_key_problems
+from tenants.checks.wall import role_problems, wall_problems, walled_models
+from tenants.models import Dataset, TenantOwned
 from tests.session import SERVERS
 
 with_owner = pytest.mark.django_db(databases=["default", "owner"])
@@ -106,6 +109,31 @@ def test_a_role_that_no_policy_binds_is_told(db: None, role: str, attribute: str
         found = [problem.msg for problem in problems if problem.id == "tenants.E002"]
         superuser.rollback()
     assert found == [f"Row-level security does not bind {role}: it is a superuser or has BYPASSRLS."]
+
+
+@with_owner
+@pytest.mark.parametrize(
+    ("table", "column", "target"),
+    [
+        ("federation_enrolment", "dataset_id", "tenants_dataset"),
+        ("federation_localrun", "dataset_id", "tenants_dataset"),
+        ("federation_localrun", "enrolment_id", "federation_enrolment"),
+        ("federation_evaluation", "dataset_id", "tenants_dataset"),
+    ],
+)
+def test_a_foreign_key_that_may_cross_the_wall_is_told(table: str, column: str, target: str) -> None:
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} DROP CONSTRAINT {table}_{column}_same_tenant")
+        [problem] = foreign_key_problems(cursor)
+    assert problem.id == "tenants.E006"
+    assert problem.msg == f"{table}.{column} may name a row of {target} that another tenant owns."
+
+
+@pytest.mark.parametrize("fields", [["name"], []])
+def test_a_unique_rule_over_all_tenants_is_told(monkeypatch: pytest.MonkeyPatch, fields: list[str]) -> None:
+    rule = models.UniqueConstraint(*([] if fields else [Lower("name")]), fields=fields, name="too_wide")
+    monkeypatch.setattr(Dataset._meta, "constraints", [*Dataset._meta.constraints, rule])
+    assert [problem.id for problem in check_uniqueness()] == ["tenants.E007"]
 
 
 @pytest.mark.parametrize(("beat", "lease", "is_sound"), [(15, 30, True), (16, 30, False), (40, 30, False)])

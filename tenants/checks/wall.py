@@ -1,18 +1,11 @@
-"""System checks of the tenant wall: what migrations and roles are to have made, read back from the database.
-
-They need a connection, so `manage.py check` leaves them out unless it is told: `manage.py check --database default`.
-`/readyz` runs them too. Only the application's connection is judged: the owner's is not bound by the wall, and a
-check on it would stop the very migration that puts the wall up.
-"""
+"""Whether row-level security stands as `tenants.wall` puts it up, and binds the role that the application has."""
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from django.apps import apps
-from django.conf import settings
 from django.core import checks
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import models
 from django.db.backends.utils import CursorWrapper
 
 from tenants.models import Tenant
@@ -20,25 +13,6 @@ from tenants.scoping import APPLICATION_ROLE, PLATFORM_ROLE
 from tenants.wall import Policy, policies
 
 _COMMANDS = {"*": "ALL", "r": "SELECT", "a": "INSERT", "w": "UPDATE", "d": "DELETE"}
-
-
-@checks.register(checks.Tags.database)
-def check_wall(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """Whether the wall between tenants stands in the application's database."""
-    if DEFAULT_DB_ALIAS not in (databases or ()):
-        return []
-    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
-        return [*role_problems(cursor), *wall_problems(cursor)]
-
-
-@checks.register()
-def check_leases(**_: Any) -> list[checks.CheckMessage]:
-    """Whether a worker that lives can keep its lease."""
-    if settings.BEAT_SECONDS * 2 <= settings.LEASE_SECONDS:
-        return []
-    message = f"A lease of {settings.LEASE_SECONDS} s outlives no beat missed of {settings.BEAT_SECONDS} s."
-    hint = "Set PRELUDE_BEAT_SECONDS to at most half of PRELUDE_LEASE_SECONDS."
-    return [checks.Error(message, hint=hint, id="tenants.E010")]
 
 
 def walled_models() -> dict[type[models.Model], str]:
