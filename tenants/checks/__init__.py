@@ -1,4 +1,4 @@
-"""System checks of the tenant wall: what migrations and roles are to have made, read back from the database.
+"""System checks of the tenant wall and of final states: what migrations are to have made, read from the database.
 
 They need a connection, so `manage.py check` leaves them out unless it is told: `manage.py check --database default`.
 `/readyz` runs them too. Only the application's connection is judged: the owner's is not bound by the wall, and a
@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from tenants.checks.final_states import final_state_problems
 from tenants.checks.keys import foreign_key_problems, unique_problems
 from tenants.checks.wall import role_problems, wall_problems
 
@@ -23,6 +24,15 @@ def check_wall(*, databases: Sequence[str] | None = None, **_: Any) -> list[chec
         return []
     with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
         return [*role_problems(cursor), *wall_problems(cursor), *foreign_key_problems(cursor)]
+
+
+@checks.register(checks.Tags.database)
+def check_final_states(*, databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
+    """Whether what has ended can begin again in the application's database."""
+    if DEFAULT_DB_ALIAS not in (databases or ()):
+        return []
+    with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        return list(final_state_problems(cursor))
 
 
 @checks.register(checks.Tags.models)

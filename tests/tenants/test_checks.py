@@ -9,7 +9,8 @@ from django.core import checks
 from django.db import connections, models
 from django.db.models.functions import Lower
 
-from tenants.checks import check_leases, check_uniqueness, check_wall
+from tenants.checks import check_final_states, check_leases, check_uniqueness, check_wall
+from tenants.checks.final_states import final_state_problems
 from tenants.checks.keys import foreign_key_problems
 from tenants.checks.wall import role_problems, wall_problems, walled_models
 from tenants.models import Dataset, TenantOwned
@@ -134,6 +135,40 @@ def test_a_unique_rule_over_all_tenants_is_told(monkeypatch: pytest.MonkeyPatch,
     rule = models.UniqueConstraint(*([] if fields else [Lower("name")]), fields=fields, name="too_wide")
     monkeypatch.setattr(Dataset._meta, "constraints", [*Dataset._meta.constraints, rule])
     assert [problem.id for problem in check_uniqueness()] == ["tenants.E007"]
+
+
+@pytest.mark.django_db
+def test_final_states_are_final_as_migrated() -> None:
+    assert check_final_states(databases=["default"]) == []
+    assert check_final_states(databases=None) == []
+
+
+@with_owner
+@pytest.mark.parametrize(
+    "table",
+    [
+        "tenants_dataset",
+        "federation_basemodel",
+        "federation_federation",
+        "federation_federatedround",
+        "federation_localrun",
+        "federation_evaluation",
+    ],
+)
+@pytest.mark.parametrize("statement", ["DROP TRIGGER {} ON {}", "ALTER TABLE {1} DISABLE TRIGGER {0}"])
+def test_a_final_state_that_can_be_left_is_told(table: str, statement: str) -> None:
+    with connections["owner"].cursor() as cursor:
+        cursor.execute(statement.format("final_states", table))
+        [problem] = final_state_problems(cursor)
+    assert problem.id == "tenants.E008"
+    assert problem.msg.startswith(f"{table} holds [] to be final states; its model says ['")
+
+
+@pytest.mark.django_db
+def test_a_final_state_that_the_database_does_not_know_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = {str(state): targets for state, targets in Dataset.transitions.items()}
+    monkeypatch.setattr(Dataset, "transitions", {**moves, "withdrawn": ()})
+    assert [problem.id for problem in check_final_states(databases=["default"])] == ["tenants.E008"]
 
 
 @pytest.mark.parametrize(("beat", "lease", "is_sound"), [(15, 30, True), (16, 30, False), (40, 30, False)])
