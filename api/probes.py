@@ -54,7 +54,7 @@ def _migrations_are_applied() -> bool:
 
 
 def _wall_stands() -> bool:
-    """The database's own system checks, three catalogue queries: no answer is better than another tenant's."""
+    """The database's own system checks, some milliseconds of catalogue queries: better no answer than another's."""
     try:
         found = run_checks(tags=[Tags.database], databases=[DEFAULT_DB_ALIAS])
     except DatabaseError:
