@@ -44,6 +44,10 @@ lint types contracts migrations:
 bench-dataset: $(STAMP) ## Measure what a dataset of a gibibyte costs in memory, against one of a mebibyte
 	@$(RUN) -m tests.benchmarks.large_dataset
 
+.PHONY: openapi
+openapi: $(STAMP) ## Write the API's description to docs/openapi.json
+	@$(SCRIPTS)/with_settings.sh $(RUN) manage.py spectacular --format openapi-json --file docs/openapi.json
+
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements.lock anew
 	@$(SCRIPTS)/lock.sh $(VENV)/bin/uv > requirements.lock.draft

@@ -8,15 +8,6 @@ heading() {
     printf '\n== %s\n' "$*"
 }
 
-# Settings for what reads them but opens no connection.
-with_settings() {
-    env DATABASE_URL=postgresql://nobody@127.0.0.1:1/none BROKER_URL=redis://127.0.0.1:1/0 \
-        PRELUDE_SECRET_KEY="$(printf 'x%.0s' {1..50})" PRELUDE_KEY_PEPPER="$(printf 'x%.0s' {1..50})" \
-        PRELUDE_MASTER_KEY="$(head -c 32 /dev/zero | base64)" \
-        PRELUDE_BASE_MODELS_ROOT=/nonexistent PRELUDE_STORAGE_ROOT=/nonexistent \
-        PRELUDE_ALLOWED_HOSTS=localhost "$@"
-}
-
 lint() {
     heading "Form: ruff"
     "$programs/ruff" check .
@@ -25,7 +16,7 @@ lint() {
 
 types() {
     heading "Types: mypy --strict"
-    with_settings "$programs/mypy"
+    deploy/scripts/with_settings.sh "$programs/mypy"
 }
 
 contracts() {
@@ -35,7 +26,8 @@ contracts() {
 
 migrations() {
     heading "Migrations: none missing"
-    with_settings "$programs/python" -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+    deploy/scripts/with_settings.sh "$programs/python" -W ignore::RuntimeWarning \
+        manage.py makemigrations --check --dry-run
 }
 
 # Tests whose program is not to be had are left out and told at the end; on CI that is a failure.
