@@ -7,6 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, Facts, PublicIdField, RefusalField
+from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.schema import operation, paged
 from api.views import ApiView
@@ -60,6 +61,7 @@ class BaseModels(ApiView):
         answer=BaseModelSerializer,
         status=201,
     )
+    @idempotent
     def post(self, _: Request) -> Response:
         """Register a directory; the training side reads it next."""
         return self.made(BaseModelSerializer, register_base_model(**self.body(NewBaseModelSerializer)))

@@ -3,12 +3,14 @@
 from typing import ClassVar, TypedDict
 
 from django.conf import settings
+from django.http.response import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, Facts, PublicIdField
+from api.idempotency import REPLAYED, answer_once, key_of, takes_idempotency_key, told_by
 from api.permissions import TenantOnly
 from api.schema import operation, paged
 from api.uploads import DatasetUploadHandler
@@ -84,17 +86,26 @@ class Datasets(ApiView):
         answer=DatasetSerializer,
         status=201,
     )
-    def post(self, request: Request) -> Response:
+    @takes_idempotency_key
+    def post(self, request: Request) -> HttpResponseBase:
         """Upload a file. It is encrypted as it arrives; whether its rows are sound, the training side finds next."""
-        tenant = self.principal.tenant
+        tenant, key = self.principal.tenant, key_of(request)
         assert tenant is not None  # TenantOnly
         with DatasetUploadHandler(tenant=tenant, limit_bytes=settings.MAX_DATASET_BYTES) as handler:
             request._request.upload_handlers = [handler]
             form = self.body(NewDatasetSerializer)
             upload = form["file"].upload
             upload.finish()
-            with self.scope():
+
+            def create() -> Response:
                 return self.made(DatasetSerializer, create_dataset(name=form["name"], upload=upload))
+
+            told = told_by(request, form["name"].encode(), upload.file_name.encode(), upload.content_digest)
+            with self.scope():
+                response = answer_once(self.principal, key, told, create)
+            if REPLAYED in response.headers:  # the dataset has the bytes of the first time
+                upload.abort()
+            return response
 
 
 class OneDataset(ApiView):

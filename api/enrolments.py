@@ -9,6 +9,7 @@ from rest_framework.response import Response
 
 from api.federations import FederationView
 from api.fields import Body, PublicIdField
+from api.idempotency import idempotent
 from api.schema import operation, paged
 from federation.models import Enrolment, Federation
 from federation.selectors import visibility
@@ -62,6 +63,7 @@ class Enrolments(FederationView):
         request=EITHER,
         responses={200: EnrolmentSerializer, 201: EnrolmentSerializer},
     )
+    @idempotent
     def post(self, _: Request) -> Response:
         """Invite a tenant (operator: 201), or take the place that was offered with a dataset (tenant: 200)."""
         if self.principal.tenant is None:

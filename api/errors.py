@@ -23,6 +23,7 @@ API_PATH = "/api/"
 
 STATUSES: Mapping[type[PreludeError], HTTPStatus] = {
     refusals.CursorInvalid: HTTPStatus.BAD_REQUEST,
+    refusals.IdempotencyKeyInvalid: HTTPStatus.BAD_REQUEST,
     refusals.LengthRequired: HTTPStatus.LENGTH_REQUIRED,
     refusals.RequestNotReadable: HTTPStatus.BAD_REQUEST,
     refusals.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -34,6 +35,8 @@ STATUSES: Mapping[type[PreludeError], HTTPStatus] = {
     tenants.DatasetNotText: HTTPStatus.UNPROCESSABLE_ENTITY,
     tenants.DatasetStateConflict: HTTPStatus.CONFLICT,
     tenants.DatasetTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    tenants.IdempotencyInProgress: HTTPStatus.CONFLICT,
+    tenants.IdempotencyKeyReused: HTTPStatus.CONFLICT,
     tenants.MembershipExists: HTTPStatus.CONFLICT,
     tenants.NotFound: HTTPStatus.NOT_FOUND,
     tenants.TenantSlugTaken: HTTPStatus.CONFLICT,
@@ -81,6 +84,7 @@ class Problem:
     code: str
     detail: str
     members: Mapping[str, object] = field(default_factory=dict)
+    retry_after_seconds: int | None = None
 
     def body(self) -> dict[str, object]:
         """The JSON object of RFC 9457, `members` being its extensions."""
@@ -95,8 +99,12 @@ class Problem:
         }
 
     def headers(self) -> dict[str, str]:
-        """What the status asks for."""
-        return {"WWW-Authenticate": "Bearer"} if self.status == HTTPStatus.UNAUTHORIZED else {}
+        """What the status asks for, and when to come again."""
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            return {"WWW-Authenticate": "Bearer"}
+        if self.retry_after_seconds is not None:
+            return {"Retry-After": str(self.retry_after_seconds)}
+        return {}
 
     def as_response(self) -> JsonResponse:
         """For views outside of Django REST framework."""
@@ -136,7 +144,8 @@ def _refusal(error: PreludeError) -> Problem | None:
     if status is None:
         return None
     faulty = getattr(error, "field", None)
-    return Problem(status, error.code, str(error), {"field": faulty} if faulty else {})
+    members = {"field": faulty} if faulty else {}
+    return Problem(status, error.code, str(error), members, getattr(error, "retry_after_seconds", None))
 
 
 def _code_of(error: exceptions.APIException) -> str:

@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, PublicIdField, RefusalField
+from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.schema import operation, paged
 from api.views import ApiView
@@ -89,6 +90,7 @@ class Federations(ApiView):
         answer=FederationSerializer,
         status=201,
     )
+    @idempotent
     def post(self, _: Request) -> Response:
         """Make a federation; the training side prepares its start prefix next."""
         body = self.body(NewFederationSerializer)

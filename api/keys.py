@@ -7,6 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, PublicIdField
+from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.schema import operation, paged
 from api.tenants import TenantView
@@ -51,6 +52,7 @@ class Keys(TenantView):
         return self.page(selectors.api_keys(tenant=self.tenant), KeySerializer)
 
     @operation("create_key", tag="keys", body=NewKeySerializer, answer=ShownKeySerializer, status=201)
+    @idempotent
     def post(self, _: Request) -> Response:
         """Make a key and show its text, this once."""
         key = create_api_key(tenant=self.tenant, **self.body(NewKeySerializer))

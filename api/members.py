@@ -7,6 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, PublicIdField
+from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.schema import operation, paged
 from api.tenants import TenantView
@@ -43,6 +44,7 @@ class Members(TenantView):
         return self.page(selectors.members(tenant=self.tenant), MemberSerializer)
 
     @operation("add_member", tag="members", body=NewMemberSerializer, answer=MemberSerializer, status=201)
+    @idempotent
     def post(self, _: Request) -> Response:
         """Give a person a role; one that is new gets an account."""
         return self.made(MemberSerializer, add_member(tenant=self.tenant, **self.body(NewMemberSerializer)))

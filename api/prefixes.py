@@ -13,6 +13,7 @@ from rest_framework.response import Response
 
 from api.federations import FederationView
 from api.fields import Body, PublicIdField
+from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.schema import operation, paged
 from api.views import ApiView
@@ -97,6 +98,7 @@ class RollBack(FederationView):
     only: ClassVar = {"POST": OperatorOnly}
 
     @operation("roll_back", tag="prefix-versions", body=RollBackSerializer, answer=PublishedSerializer)
+    @idempotent
     def post(self, _: Request) -> Response:
         """Publish another version of the federation; it is a publication on record like any other."""
         wanted = self.body(RollBackSerializer)["version"]

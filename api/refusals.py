@@ -46,3 +46,15 @@ class CursorInvalid(PreludeError):
 
     def __init__(self) -> None:
         super().__init__("The cursor is not one of this list; begin without one and follow `next`.")
+
+
+class IdempotencyKeyInvalid(PreludeError):
+    """The header is there and holds no usable key."""
+
+    code = "idempotency_key_invalid"
+
+    def __init__(self, *, header: str, max_length: int) -> None:
+        super().__init__(
+            f"The header {header} must hold 1 to {max_length} characters of printable ASCII, "
+            "or be left out; it is not usable as it came."
+        )

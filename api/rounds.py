@@ -8,6 +8,7 @@ from rest_framework.response import Response
 
 from api.federations import FederationView
 from api.fields import EmptyBody, Facts, PublicIdField
+from api.idempotency import idempotent
 from api.pagination import OldestFirst
 from api.permissions import OperatorOnly
 from api.schema import operation, paged
@@ -86,6 +87,7 @@ class Rounds(FederationView):
         return self.page(rows, RoundSerializer, measure=measures.measure_rounds)
 
     @operation("start_round", tag="rounds", body=EmptyBody, answer=RoundSerializer, status=201)
+    @idempotent
     def post(self, _: Request) -> Response:
         """Start a round from the published version, with every active tenant."""
         self.body(EmptyBody)
@@ -118,6 +120,7 @@ class RoundCancellation(RoundView):
     only: ClassVar = {"POST": OperatorOnly}
 
     @operation("cancel_round", tag="rounds", answer=RoundSerializer)
+    @idempotent
     def post(self, _: Request) -> Response:
         """End a live round now; nothing of it is published."""
         rounds.cancel_round(federated_round=self.federated_round, actor=self.principal.actor)

@@ -10,6 +10,8 @@ from drf_spectacular.plumbing import ComponentRegistry
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 
+from api import idempotency
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -64,6 +66,8 @@ class ProblemSchema(AutoSchema):
                     "content": {"application/problem+json": {"schema": problem}},
                 },
             )
+        if getattr(getattr(self.view, self.method.lower()), "takes_idempotency_key", False):
+            _add_idempotency_key(operation)
         return operation
 
     def _problem_statuses(self, operation: dict[str, Any]) -> list[HTTPStatus]:
@@ -82,6 +86,20 @@ class ProblemSchema(AutoSchema):
         if "requestBody" in operation:
             statuses.append(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         return sorted(statuses)
+
+
+def _add_idempotency_key(operation: dict[str, Any]) -> None:
+    key = {
+        "in": "header",
+        "name": idempotency.HEADER,
+        "schema": {"type": "string", "pattern": idempotency.PATTERN, "maxLength": idempotency.MAX_LENGTH},
+        "description": "Sent again within 24 hours with the same request, it gets the same answer; with another: 409.",
+    }
+    operation.setdefault("parameters", []).append(key)
+    replayed = {"schema": {"const": "true"}, "description": "The answer is that of the key's first request."}
+    for status, answer in operation["responses"].items():
+        if status.startswith("2"):
+            answer.setdefault("headers", {})[idempotency.REPLAYED] = replayed
 
 
 def operation(

@@ -7,6 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, PublicIdField
+from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.schema import operation, paged
 from api.views import ApiView
@@ -56,6 +57,7 @@ class Tenants(ApiView):
         return self.page(selectors.tenants(), TenantSerializer)
 
     @operation("create_tenant", tag="tenants", body=NewTenantSerializer, answer=TenantSerializer, status=201)
+    @idempotent
     def post(self, _: Request) -> Response:
         """Make a tenant with a data key of its own."""
         tenant = create_tenant(**self.body(NewTenantSerializer))

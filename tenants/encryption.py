@@ -30,7 +30,7 @@ CHUNK_BYTES = 64 * 1024
 _TAG_BYTES = 16
 _SEALED_CHUNK_BYTES = CHUNK_BYTES + _TAG_BYTES
 _MAX_CHUNKS = 2**32
-_WRAP_NONCE_BYTES = 12
+_NONCE_BYTES = 12
 _WRAP_VERSION = b"\x01"
 _WRAP_PURPOSE = b"prelude tenant data key v1|"
 _STREAM_MAGIC = b"PRLS\x01"
@@ -56,7 +56,7 @@ def new_data_key() -> bytes:
 
 def wrap(master_key: bytes, data_key: bytes, *, tenant_id: UUID) -> bytes:
     """Encrypt a data key by the master key; the result opens for this tenant only."""
-    nonce = secrets.token_bytes(_WRAP_NONCE_BYTES)
+    nonce = secrets.token_bytes(_NONCE_BYTES)
     sealed = _cipher(master_key).encrypt(nonce, _checked_key(data_key), _WRAP_PURPOSE + tenant_id.bytes)
     return _WRAP_VERSION + nonce + sealed
 
@@ -68,13 +68,39 @@ def unwrap(master_key: bytes, wrapped: bytes, *, tenant_id: UUID) -> bytes:
         DecryptionFailed: the bytes are not a wrapped key, or are of another master key or another tenant.
     """
     subject = f"The data key of tenant {tenant_id}"
-    if wrapped[:1] != _WRAP_VERSION or len(wrapped) != 1 + _WRAP_NONCE_BYTES + KEY_BYTES + _TAG_BYTES:
+    if wrapped[:1] != _WRAP_VERSION or len(wrapped) != 1 + _NONCE_BYTES + KEY_BYTES + _TAG_BYTES:
         raise DecryptionFailed(subject=subject, reason="it is not a wrapped key of version 1")
-    nonce, sealed = wrapped[1 : 1 + _WRAP_NONCE_BYTES], wrapped[1 + _WRAP_NONCE_BYTES :]
+    nonce, sealed = wrapped[1 : 1 + _NONCE_BYTES], wrapped[1 + _NONCE_BYTES :]
     try:
         return _cipher(master_key).decrypt(nonce, sealed, _WRAP_PURPOSE + tenant_id.bytes)
     except InvalidTag:
         raise DecryptionFailed(subject=subject, reason="another master key or tenant, or damage") from None
+
+
+def derive(key: bytes, purpose: str) -> bytes:
+    """A key for `purpose` alone, made of another one: no key ever serves two ends."""
+    return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose.encode()).derive(
+        _checked_key(key)
+    )
+
+
+def seal(key: bytes, plain: bytes, *, context: str) -> bytes:
+    """Encrypt a short value, which `unseal` opens with the same key and context: nonce (12) | ciphertext | tag (16)."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    return nonce + _cipher(key).encrypt(nonce, plain, context.encode())
+
+
+def unseal(key: bytes, sealed: bytes, *, context: str) -> bytes:
+    """Decrypt what `seal` made. Raises DecryptionFailed for another key or context, or damage."""
+    nonce, ciphertext = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+    if len(ciphertext) < _TAG_BYTES:
+        raise DecryptionFailed(subject=f"The value of {context!r}", reason="it is cut short")
+    try:
+        return _cipher(key).decrypt(nonce, ciphertext, context.encode())
+    except InvalidTag:
+        raise DecryptionFailed(
+            subject=f"The value of {context!r}", reason="another key or context, or damage"
+        ) from None
 
 
 class EncryptingWriter:

@@ -116,6 +116,31 @@ class DatasetStateConflict(PreludeError):
         super().__init__(f"Dataset {dataset_id} is {state} and cannot become {wanted}.")
 
 
+class IdempotencyKeyReused(PreludeError):
+    """A key stands for one request for as long as its answer is kept."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, *, idempotency_key: str) -> None:
+        super().__init__(
+            f"The idempotency key {idempotency_key!r} came with another request before; "
+            "repeat that one, or use a new key."
+        )
+
+
+class IdempotencyInProgress(PreludeError):
+    """Another request with the key has been at work for so long that this one gave up waiting."""
+
+    code = "idempotency_in_progress"
+    retry_after_seconds: ClassVar[int] = 1
+
+    def __init__(self, *, idempotency_key: str) -> None:
+        super().__init__(
+            f"A request with the idempotency key {idempotency_key!r} is still being carried out; "
+            "send this one again later."
+        )
+
+
 class LeaseLost(PreludeError):
     """A write with a stale fencing token: another attempt owns the work now, or it has ended."""
 

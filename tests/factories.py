@@ -33,7 +33,7 @@ from federation.states import (
 )
 from tenants import encryption, scoping, storage
 from tenants.ids import uuid7
-from tenants.models import ApiKey, Dataset, Membership, Tenant
+from tenants.models import ApiKey, Dataset, IdempotencyRecord, Membership, Tenant
 from tenants.services.tenants import master_key
 from tenants.states import DatasetState, Role
 
@@ -124,6 +124,19 @@ class ApiKeyFactory(PlatformFactory[ApiKey]):
     tenant = factory.SubFactory(TenantFactory)
     name = factory.Sequence(lambda n: f"key {n}")
     digest = b"\x00" * 32
+
+
+class IdempotencyRecordFactory(PlatformFactory[IdempotencyRecord]):
+    """A tenant's key whose answer cannot be read."""
+
+    class Meta:
+        model = IdempotencyRecord
+
+    tenant = factory.SubFactory(TenantFactory)
+    caller = factory.SelfAttribute("tenant.id")
+    key = factory.Sequence(lambda n: f"key {n}")
+    request_digest = b"\x00" * 32
+    status = 201
 
 
 class DatasetFactory(PlatformFactory[Dataset]):

@@ -1,7 +1,8 @@
 """Rows of the tenants' side."""
 
 from tenants.models.datasets import Dataset
+from tenants.models.idempotency import IdempotencyRecord
 from tenants.models.owned import TenantOwned
 from tenants.models.tenants import ApiKey, Membership, Tenant
 
-__all__ = ["ApiKey", "Dataset", "Membership", "Tenant", "TenantOwned"]
+__all__ = ["ApiKey", "Dataset", "IdempotencyRecord", "Membership", "Tenant", "TenantOwned"]

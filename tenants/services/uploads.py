@@ -1,6 +1,7 @@
 """Receiving a dataset's bytes: encrypted as they arrive, so that no plain copy is ever on the platform's disks."""
 
 import codecs
+import hashlib
 import tempfile
 from pathlib import PurePath
 from types import TracebackType
@@ -31,6 +32,7 @@ class DatasetUpload:
         self.dataset_id: UUID = uuid7()
         self.tenant = tenant
         self.size_bytes = 0
+        self._content = hashlib.sha256()
         self._limit_bytes = limit_bytes
         self.blob_name = ""  # in storage, once finished
         self._ciphertext = tempfile.NamedTemporaryFile(prefix="prelude-upload-")  # noqa: SIM115 - finish and abort close it
@@ -44,7 +46,13 @@ class DatasetUpload:
         self.size_bytes += len(chunk)
         if self.size_bytes > self._limit_bytes:
             raise DatasetTooLarge(file_name=self.file_name, limit_bytes=self._limit_bytes)
+        self._content.update(chunk)
         self._writer.write(chunk)
+
+    @property
+    def content_digest(self) -> bytes:
+        """SHA-256 of what has come so far, in the clear. It confirms guesses: it is stored nowhere as it is."""
+        return self._content.digest()
 
     def finish(self) -> None:
         """No more bytes will come: put them into storage, which may take long and is for no transaction.

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from io import StringIO
@@ -22,7 +22,8 @@ from deploy.management.commands.ticker import LONGEST_PAUSE_SECONDS, Duty
 from federation.models import FederatedRound, Schedule
 from tenants import scoping
 from tenants.errors import ScopeMissing
-from tests.factories import ScheduleFactory, ready_federation
+from tenants.models import IdempotencyRecord
+from tests.factories import IdempotencyRecordFactory, ScheduleFactory, ready_federation
 
 
 def printed(command: str, *options: str) -> str:
@@ -87,13 +88,13 @@ def ticker() -> Iterator["subprocess.Popen[str]"]:
         process.kill()
 
 
-def wait_for_rounds(n_rounds: int, *, seconds: float = 30) -> None:
+def wait_until(is_so: Callable[[], bool], *, seconds: float = 30) -> None:
     until = time.monotonic() + seconds
     while True:
         with scoping.platform():
-            if FederatedRound.objects.count() >= n_rounds:
+            if is_so():
                 return
-        assert time.monotonic() < until, "no round was opened"
+        assert time.monotonic() < until, "the ticker has not done it"
         time.sleep(0.2)
 
 
@@ -107,7 +108,7 @@ def test_two_tickers_open_each_due_round_once_and_end_at_once() -> None:
     with ExitStack() as running:
         for _ in range(2):
             running.enter_context(ticker())
-        wait_for_rounds(2)
+        wait_until(lambda: FederatedRound.objects.count() >= 2)
         time.sleep(2.5)  # further ticks find nothing that is due
     with scoping.platform():
         assert sorted(found.federation_id for found in FederatedRound.objects.all()) == sorted(
@@ -116,6 +117,16 @@ def test_two_tickers_open_each_due_round_once_and_end_at_once() -> None:
         assert all(
             schedule.next_due_at == due_at + timedelta(minutes=30) for schedule in Schedule.objects.all()
         )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_ticker_forgets_old_answers() -> None:
+    kept = IdempotencyRecordFactory.create()
+    IdempotencyRecordFactory.create(created_at=timezone.now() - timedelta(hours=24, seconds=1))
+    with ticker():
+        wait_until(lambda: IdempotencyRecord.objects.count() == 1)
+    with scoping.platform():
+        assert IdempotencyRecord.objects.get() == kept
 
 
 @pytest.mark.django_db(transaction=True)  # a duty looks after its own connection

@@ -1,12 +1,10 @@
 """Lost messages, dead workers and overdue rounds are found in PostgreSQL and set going again."""
 
-import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
@@ -21,6 +19,7 @@ from tenants.states import DatasetState
 from tests.conftest import Message
 from tests.factories import DatasetFactory, EvaluationFactory, FederationFactory, ready_federation
 from tests.federation import rounds as steps
+from tests.racing import at_once
 
 pytestmark = pytest.mark.django_db
 Capture = DjangoCaptureOnCommitCallbacks
@@ -153,25 +152,15 @@ def test_a_round_past_its_deadline_is_looked_at(
 
 def outcomes_of_race(n_racers: int, run: Callable[[], object], loss: type[Exception]) -> list[str]:
     """What becomes of `run` in as many threads at once, each with a connection of its own."""
-    outcomes: list[str] = []
-    barrier = threading.Barrier(n_racers)
 
-    def race() -> None:
-        barrier.wait()
+    def race() -> str:
         try:
             run()
-            outcomes.append("won")
         except loss:
-            outcomes.append("lost")
-        finally:
-            connection.close()
+            return "lost"
+        return "won"
 
-    racers = [threading.Thread(target=race) for _ in range(n_racers)]
-    for racer in racers:
-        racer.start()
-    for racer in racers:
-        racer.join()
-    return sorted(outcomes)
+    return sorted(at_once(n_racers, race))
 
 
 @pytest.mark.django_db(transaction=True)

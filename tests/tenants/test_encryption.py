@@ -269,3 +269,22 @@ def test_memory_does_not_grow_with_the_stream() -> None:
         return peak
 
     assert peak_of_writing(32) <= peak_of_writing(2) + CHUNK_BYTES
+
+
+def test_a_sealed_value_opens_with_its_key_and_context_alone() -> None:
+    key = encryption.derive(KEY, "tests")
+    sealed = encryption.seal(key, b"secret", context="one")
+    assert encryption.unseal(key, sealed, context="one") == b"secret"
+    assert b"secret" not in sealed
+    assert encryption.seal(key, b"secret", context="one") != sealed
+    changed = sealed[:-1] + bytes([sealed[-1] ^ 1])
+    for other_key, other_sealed, context in (
+        (encryption.derive(KEY, "other"), sealed, "one"),
+        (KEY, sealed, "one"),
+        (key, sealed, "two"),
+        (key, changed, "one"),
+        (key, sealed[:20], "one"),
+        (key, b"", "one"),
+    ):
+        with pytest.raises(DecryptionFailed):
+            encryption.unseal(other_key, other_sealed, context=context)

@@ -1,4 +1,4 @@
-"""`manage.py ticker`: opens scheduled rounds when they are due, and sets going again what was lost."""
+"""`manage.py ticker`: opens scheduled rounds when they are due, sets going again what was lost, forgets what is old."""
 
 import signal
 import time
@@ -16,8 +16,10 @@ from django.utils import timezone
 from federation.services import reconciling, schedules
 from tenants import scoping
 from tenants.errors import PreludeError
+from tenants.services import idempotency
 
 TICK_SECONDS: Final = 1.0
+PURGE_SECONDS: Final = 10.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +56,7 @@ class Duty:
 class Command(BaseCommand):
     """Any number may run at once: rows are taken under locks, and each due time opens one round at most."""
 
-    help = "Opens scheduled rounds and sends again what was lost, until SIGTERM or SIGINT."
+    help = "Opens scheduled rounds, sends again what was lost, forgets old answers, until SIGTERM or SIGINT."
 
     def handle(self, *_: object, **__: Any) -> None:
         """Tick until a signal comes."""
@@ -63,6 +65,7 @@ class Command(BaseCommand):
         duties = [
             Duty("open_due_rounds", lambda: schedules.open_due_rounds(now=timezone.now()), TICK_SECONDS),
             Duty("reconcile", reconciling.reconcile, settings.RECONCILE_SECONDS),
+            Duty("purge_idempotency", idempotency.purge_expired, PURGE_SECONDS),
         ]
         _log.info("ticker_started")
         while True:

@@ -1,0 +1,56 @@
+"""Idempotency records, behind the tenant wall from their first day."""
+
+from typing import ClassVar
+
+import django.db.models.deletion
+import django.db.models.functions.datetime
+from django.db import migrations, models
+
+import tenants.ids
+from tenants.wall import tenant_wall
+
+
+class Migration(migrations.Migration):
+    dependencies: ClassVar = [("tenants", "0002_wall")]
+    operations: ClassVar = [
+        migrations.CreateModel(
+            name="IdempotencyRecord",
+            fields=[
+                (
+                    "id",
+                    models.UUIDField(
+                        default=tenants.ids.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("caller", models.UUIDField()),
+                ("key", models.CharField(max_length=255)),
+                ("request_digest", models.BinaryField(max_length=32)),
+                ("status", models.PositiveSmallIntegerField(null=True)),
+                ("sealed_body", models.BinaryField(default=b"")),
+                (
+                    "created_at",
+                    models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), db_index=True),
+                ),
+                (
+                    "tenant",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="idempotency_records",
+                        to="tenants.tenant",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "idempotency record",
+                "constraints": [
+                    models.UniqueConstraint(fields=["caller", "key"], name="idempotency_record_unique"),
+                    models.CheckConstraint(
+                        condition=models.Q(tenant=None) | models.Q(caller=models.F("tenant_id")),
+                        name="idempotency_record_caller_is_tenant",
+                    ),
+                ],
+            },
+        ),
+        tenant_wall("tenants_idempotencyrecord"),
+    ]
