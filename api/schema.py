@@ -118,8 +118,8 @@ def operation(
 def page_of(serializer: type[serializers.Serializer[Any]]) -> Any:
     """The schema of a page of `serializer`'s rows, for a list's handler."""
     name = serializer.__name__.replace("Serializer", "PageSerializer")
-    link = serializers.URLField(allow_null=True)
-    fields = {"next": link, "previous": link, "results": serializer(many=True)}
+    links = {name: serializers.URLField(allow_null=True) for name in ("next", "previous")}
+    fields = {**links, "results": serializer(many=True)}
     return type(name, (serializers.Serializer,), {"__doc__": "A page of a list.", **fields})
 
 

@@ -81,6 +81,8 @@ class ApiView(APIView):
     def check_permissions(self, request: Request) -> None:
         """Enter the scope, find what is addressed, and only then ask whether the caller may."""
         _ = self.principal  # who does not say who they are learns nothing else
+        if request.method not in self.allowed_methods:
+            self.http_method_not_allowed(request)  # whatever is addressed, or not there
         self._check_length(request)
         if self.holds_transaction:
             self._open.enter_context(self.scope())

@@ -1,0 +1,181 @@
+"""Every operation of the OpenAPI document under generated requests, as an operator and as a tenant.
+
+Schemathesis derives the requests from the committed document: values at the borders of their types, values that break
+them, and random ones, the same in each run. Most ids among them are replaced by those of rows that are there, so that
+more than 404 is reached. Nothing may answer 5xx, or anything that the document does not declare.
+"""
+
+import json
+import random
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections, connection, transaction
+from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
+from hypothesis import HealthCheck, settings
+from schemathesis import checks
+
+from deploy.wsgi import application
+from tenants import scoping
+from tenants.ids import Identified
+from tenants.models import Tenant
+from tenants.services.api_keys import create_api_key
+from tests.factories import (
+    SPECIFICATION,
+    ApiKeyFactory,
+    BaseModelFactory,
+    DatasetFactory,
+    EnrolmentFactory,
+    EvaluationFactory,
+    FederatedRoundFactory,
+    LocalRunFactory,
+    MembershipFactory,
+    PrefixVersionFactory,
+    RoundEventFactory,
+    ScheduleFactory,
+    TenantFactory,
+    ready_federation,
+)
+
+pytestmark = pytest.mark.django_db
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
+
+
+def closed_document() -> dict[str, Any]:
+    """The document as it binds us: clients have to bear new fields, but none is answered that is not declared."""
+    document: dict[str, Any] = json.loads(DOCUMENT.read_text())
+    for schema in document["components"]["schemas"].values():
+        if "properties" in schema:
+            schema.setdefault("additionalProperties", False)
+    return document
+
+
+API = schemathesis.openapi.from_dict(closed_document())
+PROMISES = [
+    checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    checks.response_headers_conformance,
+    checks.unsupported_method,
+]
+MOSTLY = 0.8  # the share of requests, or of their ids, that is helped to reach further
+ROWS = b"text,label\nA good film,positive\n"
+Ids = dict[str, list[str]]
+
+
+@pytest.fixture(autouse=True)
+def one_connection() -> Iterator[None]:
+    """Requests leave the test's connection open, as those of Django's own test client do."""
+    ends = (request_started, request_finished)
+    for end in ends:
+        end.disconnect(close_old_connections)
+    yield
+    for end in ends:
+        end.connect(close_old_connections)
+
+
+@pytest.fixture
+def ids(acme: Tenant) -> Ids:
+    """Rows of every kind that Acme may see, and some that it may not, by what parameters call them."""
+    free, busy = ready_federation(), ready_federation(n_tenants=1)
+    with scoping.platform():
+        start, parent = free.published.version, busy.published.version
+    grown = PrefixVersionFactory.create(federation=free, number=1, parent=start)
+    places = [EnrolmentFactory.create(federation=federation, tenant=acme) for federation in (free, busy)]
+    live = FederatedRoundFactory.create(parent_version=parent)
+    ended = FederatedRoundFactory.create(
+        parent_version=start, candidate_version=grown, state="published", finished_at=grown.created_at
+    )
+    RoundEventFactory.create(federated_round=live)
+    ScheduleFactory.create(federation=free)
+    runs = [LocalRunFactory.create(federated_round=live, enrolment=places[1]), LocalRunFactory.create()]
+    EvaluationFactory.create(version=start, dataset=places[0].dataset)
+    rows: dict[str, Sequence[Identified | None]] = {
+        "tenant": [acme, TenantFactory.create()],
+        "key": [ApiKeyFactory.create(tenant=acme)],
+        "member": [MembershipFactory.create(tenant=acme)],
+        "dataset": [DatasetFactory.create(tenant=acme), places[0].dataset, DatasetFactory.create()],
+        "base_model": [BaseModelFactory.create()],
+        "federation": [free, busy],
+        "enrolment": places,
+        "round": [live, ended],
+        "local_run": runs,
+        "version": [start, grown, parent],
+    }
+    return {name: [row.public_id for row in found if row is not None] for name, found in rows.items()}
+
+
+@pytest.fixture(params=["operator", "tenant"])
+def caller(request: pytest.FixtureRequest, acme: Tenant) -> dict[str, str]:
+    """The header that says who calls."""
+    with scoping.platform():
+        key = create_api_key(tenant=acme if request.param == "tenant" else None, name="fuzz")
+    return {"Authorization": f"Bearer {key.text}"}
+
+
+def fill(values: object, ids: Ids, chance: random.Random) -> None:
+    """Put ids of rows, and a specification that is sound, in the place of most of those that were made up."""
+    if not isinstance(values, MutableMapping):
+        return
+    for name in values:
+        found = ids.get(name.removesuffix("_id")) if isinstance(name, str) else None
+        if found and chance.random() < MOSTLY:
+            values[name] = chance.choice(found)
+        elif name == "specification" and chance.random() < MOSTLY:
+            values[name] = SPECIFICATION
+
+
+@pytest.fixture
+def answered() -> Iterator[set[int]]:
+    """The statuses of all answers: where the caller may do something at all, it was done once at least."""
+    statuses: set[int] = set()
+    yield statuses
+    assert statuses & {200, 201, 204, 403}, f"only {sorted(statuses)}: no request got far"
+
+
+def form(case: schemathesis.Case[Any], chance: random.Random) -> dict[str, Any]:
+    """For most forms with a file: the same with a file that has a name, and sound rows in it every other time."""
+    if case.media_type != "multipart/form-data" or not isinstance(case.body, dict) or "file" not in case.body:
+        return {}
+    if chance.random() >= MOSTLY:
+        return {}
+    content = case.body["file"] if chance.random() < 0.5 else ROWS
+    file = SimpleUploadedFile("rows.csv", content if isinstance(content, bytes) else str(content).encode())
+    return {"data": encode_multipart(BOUNDARY, {**case.body, "file": file})}
+
+
+@contextmanager
+def undone() -> Iterator[None]:
+    """What is written is judged as by a commit, and then undone: each request meets the same rows."""
+    with transaction.atomic():
+        yield
+        connection.check_constraints()
+        transaction.set_rollback(True)
+
+
+@API.parametrize()
+@settings(
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_the_document_tells_the_truth(
+    case: schemathesis.Case[Any], ids: Ids, caller: dict[str, str], answered: set[int]
+) -> None:
+    chance = random.Random(repr(case))
+    for values in (case.path_parameters, case.query, case.body):
+        fill(values, ids, chance)
+    body = form(case, chance)
+    headers = {**caller, "Content-Type": MULTIPART_CONTENT} if body else caller
+    with undone():
+        answer = case.call_and_validate(headers=headers, checks=PROMISES, app=application, **body)
+    answered.add(answer.status_code)
