@@ -195,3 +195,13 @@ def test_a_harmless_request_id_is_taken_over(operator_client: APIClient, sent: s
     answer: Any = operator_client.get("/api/v1/me", HTTP_X_REQUEST_ID=sent)
     assert (answer["X-Request-ID"] == sent) is is_taken
     assert is_taken or answer["X-Request-ID"].startswith("req_")
+
+
+@pytest.mark.django_db
+def test_a_method_that_a_path_does_not_have_says_nothing_of_what_is_addressed(
+    globex_client: APIClient, acme: Tenant
+) -> None:
+    for tenant_id in (acme.public_id, f"tnt_{'0' * 26}"):
+        answer = globex_client.patch(f"/api/v1/tenants/{tenant_id}")
+        problem(answer, 405, "method_not_allowed")
+        assert answer["Allow"] == "GET, HEAD"
