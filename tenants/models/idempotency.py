@@ -28,11 +28,8 @@ class IdempotencyRecord(TenantOwned):
     class Meta:
         verbose_name = "idempotency record"
         constraints = [
-            models.UniqueConstraint(fields=["caller", "key"], name="idempotency_record_unique"),
-            # A tenant's keys can neither meet nor block those of another caller.
-            models.CheckConstraint(
-                condition=models.Q(tenant=None) | models.Q(caller=models.F("tenant_id")),
-                name="idempotency_record_caller_is_tenant",
+            models.UniqueConstraint(
+                fields=["tenant", "caller", "key"], nulls_distinct=False, name="idempotency_record_unique"
             ),
         ]
 

@@ -32,18 +32,16 @@ def claim(*, api_key: ApiKey, idempotency_key: str, request: bytes) -> Idempoten
 
     Raises IdempotencyKeyReused for another request, IdempotencyInProgress when the wait was in vain.
     """
-    caller = api_key.tenant_id or api_key.pk
-    _expired().filter(caller=caller, key=idempotency_key).delete()
-    own = IdempotencyRecord(
-        id=uuid7(),
-        tenant_id=api_key.tenant_id,
-        caller=caller,
-        key=idempotency_key,
-        request_digest=_digest(request),
-    )
+    named = {
+        "tenant": api_key.tenant,
+        "caller": api_key.tenant_id or api_key.pk,
+        "key": idempotency_key,
+    }
+    _expired().filter(**named).delete()
+    own = IdempotencyRecord(**named, id=uuid7(), request_digest=_digest(request))
     with _bounded_wait(idempotency_key):
         IdempotencyRecord.objects.bulk_create([own], ignore_conflicts=True)
-    record = IdempotencyRecord.objects.get(caller=caller, key=idempotency_key)
+    record = IdempotencyRecord.objects.get(**named)
     if not hmac.compare_digest(bytes(record.request_digest), _digest(request)):
         raise IdempotencyKeyReused(idempotency_key=idempotency_key)
     return record

@@ -11,7 +11,7 @@ from tenants.wall import tenant_wall
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("tenants", "0002_wall")]
+    dependencies: ClassVar = [("tenants", "0004_final_states")]
     operations: ClassVar = [
         migrations.CreateModel(
             name="IdempotencyRecord",
@@ -44,10 +44,10 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "idempotency record",
                 "constraints": [
-                    models.UniqueConstraint(fields=["caller", "key"], name="idempotency_record_unique"),
-                    models.CheckConstraint(
-                        condition=models.Q(tenant=None) | models.Q(caller=models.F("tenant_id")),
-                        name="idempotency_record_caller_is_tenant",
+                    models.UniqueConstraint(
+                        fields=["tenant", "caller", "key"],
+                        nulls_distinct=False,
+                        name="idempotency_record_unique",
                     ),
                 ],
             },
