@@ -7,9 +7,10 @@ from django.db import models
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from tenants import scoping
+from tenants import acting, scoping
 from tenants.models import ApiKey, Tenant
 from tenants.services import api_keys
+from tenants.states import ActorKind
 
 
 class PrincipalKind(models.TextChoices):
@@ -41,6 +42,12 @@ class Principal:
     def actor(self) -> str:
         """How records name the caller."""
         return f"key {self.key.public_id}"
+
+    def acting(self) -> acting.Actor:
+        """The caller in the audit record."""
+        kind = ActorKind.OPERATOR_KEY if self.is_operator else ActorKind.TENANT_KEY
+        key_id = self.key.public_id
+        return acting.Actor(kind=kind, id=key_id, name=self.key.name, credential=key_id)
 
 
 class ApiKeyAuthentication(BaseAuthentication):

@@ -65,6 +65,7 @@ NEVER_ANSWERED: tuple[type[PreludeError], ...] = (
     storage.BlobCorrupt,
     storage.BlobMissing,
     storage.BlobTooLarge,
+    tenants.AuditChainBroken,
     tenants.LeaseLost,
     tenants.ScopeMissing,
     federation.AggregateNotFinite,

@@ -4,6 +4,7 @@ from django.urls import path
 from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
 
 from api import (
+    audit,
     base_models,
     datasets,
     enrolments,
@@ -50,6 +51,8 @@ urlpatterns = [
     path("evaluations", evaluations.Evaluations.as_view()),
     path("prefix-versions/<str:version_id>", prefixes.OnePrefixVersion.as_view()),
     path("prefix-versions/<str:version_id>/archive", prefixes.PrefixVersionArchive.as_view()),
+    path("audit-entries", audit.AuditEntries.as_view()),
+    path("audit-entries/export", audit.AuditExport.as_view()),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
     path("docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
 ]

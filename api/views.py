@@ -24,7 +24,7 @@ from api.pagination import NewestFirst
 from api.permissions import Anyone
 from api.refusals import LengthRequired, RequestTooLarge
 from api.schema import ProblemSchema
-from tenants import scoping
+from tenants import acting, scoping
 
 M = TypeVar("M", bound=models.Model)
 
@@ -83,6 +83,7 @@ class ApiView(APIView):
         _ = self.principal  # who does not say who they are learns nothing else
         if request.method not in self.allowed_methods:
             self.http_method_not_allowed(request)  # whatever is addressed, or not there
+        self._open.enter_context(acting.by(self.principal.acting()))
         self._check_length(request)
         if self.holds_transaction:
             self._open.enter_context(self.scope())

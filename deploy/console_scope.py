@@ -5,7 +5,8 @@ from collections.abc import Callable
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase
 
-from tenants import scoping
+from tenants import acting, scoping
+from tenants.services.accounts import console_actor
 
 CONSOLE_PATH = "/console/"
 
@@ -24,7 +25,8 @@ class ConsoleScopeMiddleware:
         """Answer within the scope. What a failed request has written is taken back."""
         if not (request.path.startswith(CONSOLE_PATH) and request.user.is_active and request.user.is_staff):
             return self._get_response(request)
-        with scoping.platform():
+        actor = console_actor(request.user, session_key=request.session.session_key)
+        with acting.by(actor), scoping.platform():
             response = self._get_response(request)
             # An exception has become an answer by now; left alone, half of its work would be committed.
             if response.status_code >= 500:

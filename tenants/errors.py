@@ -159,3 +159,14 @@ class ScopeMissing(PreludeError):
         super().__init__(
             "No tenant and no platform scope is in force; enter one from `tenants.scoping` first."
         )
+
+
+class AuditChainBroken(PreludeError):
+    """The audit record is not what was written: an entry was altered, removed, inserted or moved."""
+
+    code = "audit_chain_broken"
+
+    def __init__(self, *, number: int, problem: str) -> None:
+        super().__init__(
+            f"The audit record is broken at entry {number}: {problem}. Entries before it are as they were written."
+        )

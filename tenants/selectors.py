@@ -2,7 +2,9 @@
 
 from django.db.models import QuerySet
 
-from tenants.models import ApiKey, Dataset, Membership, Tenant
+from tenants.models import ApiKey, AuditEntry, Dataset, Membership, Tenant
+
+AUDIT_BATCH = 500
 
 
 def tenants() -> QuerySet[Tenant]:
@@ -23,3 +25,16 @@ def members(*, tenant: Tenant) -> QuerySet[Membership]:
 def datasets() -> QuerySet[Dataset]:
     """All datasets that the scope may see."""
     return Dataset.objects.all()
+
+
+def audit_entries() -> QuerySet[AuditEntry]:
+    """All entries of the audit record that the scope may see."""
+    return AuditEntry.objects.all()
+
+
+def audit_entries_after(entries: QuerySet[AuditEntry], *, number: int) -> QuerySet[AuditEntry]:
+    """The next of `entries` by their place in the chain: a batch, so that nobody holds the whole record.
+
+    Numbers are given at the commit, so that no entry turns up behind one that was read already.
+    """
+    return entries.filter(number__gt=number).order_by("number")[:AUDIT_BATCH]

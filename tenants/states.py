@@ -40,3 +40,14 @@ class DatasetFormat(models.TextChoices):
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
+
+
+class ActorKind(models.TextChoices):
+    """Who makes a change, in the audit record."""
+
+    OPERATOR_KEY = "operator_key"
+    TENANT_KEY = "tenant_key"
+    MEMBER = "member"
+    CONSOLE_USER = "console_user"
+    SYSTEM_USER = "system_user"
+    PLATFORM = "platform"

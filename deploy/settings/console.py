@@ -54,7 +54,11 @@ _NAVIGATION: list[dict[str, Any]] = [
     },
     {
         "title": "Console",
-        "items": [_rows("Users", "person", "auth.user"), _rows("Groups", "group", "auth.group")],
+        "items": [
+            _rows("Audit", "policy", "tenants.auditentry"),
+            _rows("Users", "person", "auth.user"),
+            _rows("Groups", "group", "auth.group"),
+        ],
     },
 ]
 

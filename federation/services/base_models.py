@@ -8,6 +8,7 @@ from federation.errors import BaseModelDirectoryInvalid, BaseModelNameTaken
 from federation.models import BaseModel
 from federation.states import BaseModelState
 from tenants import dispatch
+from tenants.services import audit
 
 
 def register_base_model(*, name: str, directory: str, source: str, licence: str) -> BaseModel:
@@ -19,9 +20,11 @@ def register_base_model(*, name: str, directory: str, source: str, licence: str)
         with transaction.atomic():
             row = BaseModel.objects.create(name=name, directory=str(path), source=source, licence=licence)
             dispatch.wake_worker(row)
-            return row
     except IntegrityError:
         raise BaseModelNameTaken(name=name) from None
+    after = audit.fields(row, "name", "directory", "source", "licence", "state")
+    audit.record(action="base_model.registered", subject=row, after=after)
+    return row
 
 
 def accept_base_model(
@@ -30,6 +33,7 @@ def accept_base_model(
     """The training side has read it. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
         base_model.lock_held()
+        before = audit.fields(base_model, "state", "weights_sha256", "tokenizer_sha256")
         base_model.move_to(
             BaseModelState.READY,
             lease_owner="",
@@ -38,12 +42,17 @@ def accept_base_model(
             tokenizer_sha256=tokenizer_sha256,
             facts=facts,
         )
+        after = audit.fields(base_model, *before)
+        audit.record(action="base_model.accepted", subject=base_model, before=before, after=after)
 
 
 def refuse_base_model(*, base_model: BaseModel, code: str, reason: str) -> None:
     """The training side cannot use it. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
         base_model.lock_held()
+        before = audit.fields(base_model, "state", "refusal_code")
         base_model.move_to(
             BaseModelState.REFUSED, reason=reason, lease_owner="", lease_expires_at=None, refusal_code=code
         )
+        after = audit.fields(base_model, *before)
+        audit.record(action="base_model.refused", subject=base_model, before=before, after=after)

@@ -16,6 +16,7 @@ from federation.specification import LabelTask, parse_specification
 from federation.states import BaseModelState, EnrolmentState, FederationState
 from tenants import dispatch, storage
 from tenants.models import Dataset, Tenant
+from tenants.services import audit
 from tenants.states import DatasetState
 
 
@@ -36,9 +37,11 @@ def create_federation(*, name: str, base_model: BaseModel, specification: object
                 specification_sha256=rules.sha256,
             )
             dispatch.wake_worker(federation)
-            return federation
     except IntegrityError:
         raise FederationNameTaken(name=name) from None
+    after = audit.fields(federation, "name", "base_model", "specification_sha256", "state")
+    audit.record(action="federation.created", subject=federation, after=after)
+    return federation
 
 
 def accept_start(*, federation: Federation, start: bytes, adapter_config: dict[str, object]) -> PrefixVersion:
@@ -46,9 +49,12 @@ def accept_start(*, federation: Federation, start: bytes, adapter_config: dict[s
     sha256 = storage.put(start)
     with transaction.atomic():
         federation.lock_held()
+        before = audit.fields(federation, "state")
         federation.move_to(
             FederationState.READY, lease_owner="", lease_expires_at=None, adapter_config=adapter_config
         )
+        after = audit.fields(federation, "state")
+        audit.record(action="federation.prepared", subject=federation, before=before, after=after)
         version = PrefixVersion.objects.create(
             federation=federation, number=0, sha256=sha256, size_bytes=len(start)
         )
@@ -62,21 +68,26 @@ def refuse_start(*, federation: Federation, code: str, reason: str) -> None:
     """The training side cannot serve the specification. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
         federation.lock_held()
+        before = audit.fields(federation, "state", "refusal_code")
         federation.move_to(
             FederationState.REFUSED, reason=reason, lease_owner="", lease_expires_at=None, refusal_code=code
         )
+        after = audit.fields(federation, *before)
+        audit.record(action="federation.refused", subject=federation, before=before, after=after)
 
 
 def invite(*, federation: Federation, tenant: Tenant) -> Enrolment:
     """Offer a tenant a place; one that left may be invited again. Raises AlreadyInvited."""
-    enrolment, is_new = Enrolment.objects.get_or_create(federation=federation, tenant=tenant)
-    if is_new:
+    with transaction.atomic():
+        enrolment, is_new = Enrolment.objects.get_or_create(federation=federation, tenant=tenant)
+        if is_new:
+            after = audit.fields(enrolment, "federation", "tenant", "state")
+            audit.record(action="enrolment.invited", subject=enrolment, after=after)
+            return enrolment
+        if enrolment.state != EnrolmentState.LEFT:
+            raise AlreadyInvited(tenant_id=tenant.public_id, federation_id=federation.public_id)
+        _place(enrolment, "enrolment.invited", EnrolmentState.INVITED, None)
         return enrolment
-    if enrolment.state != EnrolmentState.LEFT:
-        raise AlreadyInvited(tenant_id=tenant.public_id, federation_id=federation.public_id)
-    enrolment.state, enrolment.dataset = EnrolmentState.INVITED, None
-    enrolment.save(update_fields=["state", "dataset"])
-    return enrolment
 
 
 def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolment:
@@ -94,8 +105,7 @@ def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolm
         if enrolment is None:
             raise NotInvited(federation_id=federation.public_id)
         _check_fit(federation, dataset)
-        enrolment.state, enrolment.dataset = EnrolmentState.ACTIVE, dataset
-        enrolment.save(update_fields=["state", "dataset"])
+        _place(enrolment, "enrolment.activated", EnrolmentState.ACTIVE, dataset)
         if federation.state == FederationState.READY:
             evaluations.request_first(enrolment=enrolment)
         return enrolment
@@ -103,9 +113,17 @@ def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolm
 
 def leave(*, enrolment: Enrolment) -> Enrolment:
     """Give the place up: later rounds go on without the tenant."""
-    enrolment.state, enrolment.dataset = EnrolmentState.LEFT, None
-    enrolment.save(update_fields=["state", "dataset"])
+    with transaction.atomic():
+        _place(enrolment, "enrolment.left", EnrolmentState.LEFT, None)
     return enrolment
+
+
+def _place(enrolment: Enrolment, action: str, state: EnrolmentState, dataset: Dataset | None) -> None:
+    before = audit.fields(enrolment, "state", "dataset")
+    enrolment.state, enrolment.dataset = state, dataset
+    enrolment.save(update_fields=["state", "dataset"])
+    after = audit.fields(enrolment, "state", "dataset")
+    audit.record(action=action, subject=enrolment, before=before, after=after)
 
 
 def _check_fit(federation: Federation, dataset: Dataset) -> None:

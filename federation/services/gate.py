@@ -16,22 +16,28 @@ class Comparison:
     candidate: float
 
 
-def decide(*, federated_round: FederatedRound) -> None:
-    """Publish or keep the candidate, or fail the round when too few tenants measured it. Holds the round's lock."""
+@dataclass(frozen=True)
+class Decision:
+    """How the round ends, and why."""
+
+    state: RoundState
+    reason: str
+
+
+def decide(*, federated_round: FederatedRound) -> Decision:
+    """Publish or keep the candidate, or fail the round when too few tenants measured it. The caller ends the round."""
     comparison = compare(federated_round=federated_round)
     if comparison.n_tenants < federated_round.quorum:
         reason = f"Only {comparison.n_tenants} tenants scored the candidate and the quorum is {federated_round.quorum}."
-        federated_round.move_to(RoundState.FAILED, reason=reason)
-        return
+        return Decision(RoundState.FAILED, reason)
     tolerance = federated_round.federation.rules.gate.tolerance
     told = f"weighted held-out score {comparison.parent:.4f} -> {comparison.candidate:.4f}, tolerance {tolerance:g}"
     if comparison.candidate < comparison.parent - tolerance:
-        federated_round.move_to(RoundState.KEPT, reason=f"The gate kept the candidate: {told}.")
-        return
+        return Decision(RoundState.KEPT, f"The gate kept the candidate: {told}.")
     candidate = federated_round.candidate_version
     assert candidate is not None
     prefixes.publish(version=candidate, actor="gate", reason=told)
-    federated_round.move_to(RoundState.PUBLISHED, reason=f"The gate published the candidate: {told}.")
+    return Decision(RoundState.PUBLISHED, f"The gate published the candidate: {told}.")
 
 
 def compare(*, federated_round: FederatedRound) -> Comparison:

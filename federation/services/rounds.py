@@ -19,6 +19,7 @@ from federation.states import (
     RoundState,
 )
 from tenants import dispatch
+from tenants.services import audit
 
 _UNFINISHED_EVALUATION = tuple(state for state, targets in EVALUATION_TRANSITIONS.items() if targets)
 
@@ -43,6 +44,8 @@ def start_round(*, federation: Federation, due_at: datetime | None = None) -> Fe
         for enrolment in enrolments:
             _queue_local_run(federated_round, enrolment)
         federated_round.move_to(RoundState.TRAINING)
+        after = audit.fields(federated_round, "federation", "number", "state", "parent_version", "due_at")
+        audit.record(action="round.started", subject=federated_round, after=after)
         return federated_round
 
 
@@ -112,7 +115,15 @@ def close_training(*, federated_round: FederatedRound) -> None:
             federated_round.move_to(RoundState.AGGREGATING)
         else:
             reason = f"Only {n_accepted} updates were accepted and the quorum is {federated_round.quorum}."
-            federated_round.move_to(RoundState.FAILED, reason=reason)
+            end(federated_round=federated_round, state=RoundState.FAILED, reason=reason)
+
+
+def end(*, federated_round: FederatedRound, state: RoundState, reason: str) -> None:
+    """Move the round to its last state, on record. Raises RoundStateConflict when it has ended already."""
+    before = audit.fields(federated_round, "state")
+    federated_round.move_to(state, reason=reason)
+    after = {"state": state, "reason": reason}
+    audit.record(action=f"round.{state}", subject=federated_round, before=before, after=after)
 
 
 def _end_stragglers(federated_round: FederatedRound) -> None:
@@ -143,7 +154,8 @@ def conclude(*, federated_round: FederatedRound) -> None:
         if timezone.now() >= federated_round.deadline_at:
             _cancel_evaluations(federated_round, reason="The round's deadline passed.")
         if not unfinished.exists():
-            gate.decide(federated_round=federated_round)
+            verdict = gate.decide(federated_round=federated_round)
+            end(federated_round=federated_round, state=verdict.state, reason=verdict.reason)
 
 
 def cancel_round(*, federated_round: FederatedRound, actor: str) -> FederatedRound:
@@ -152,7 +164,8 @@ def cancel_round(*, federated_round: FederatedRound, actor: str) -> FederatedRou
     Raises RoundStateConflict when the round has ended already.
     """
     with transaction.atomic():
-        federated_round.move_to(RoundState.CANCELED, reason=f"Canceled by {actor}.")
+        federated_round.lock()
+        end(federated_round=federated_round, state=RoundState.CANCELED, reason=f"Canceled by {actor}.")
         for local_run in _local_runs(federated_round):
             if not local_run.is_finished:
                 local_run.move_to(

@@ -16,6 +16,7 @@ from federation.errors import ScheduleInvalid
 from federation.models import Federation, Schedule
 from federation.services import rounds
 from tenants.errors import PreludeError
+from tenants.services import audit
 
 log = structlog.get_logger(__name__)
 
@@ -27,16 +28,26 @@ def set_schedule(
     if (every_minutes is None) == (cron == ""):
         raise ScheduleInvalid(problem="give either every_minutes or cron")
     due = next_due(every_minutes=every_minutes, cron=cron, time_zone=time_zone, after=now)
-    schedule, _ = Schedule.objects.update_or_create(
-        federation=federation,
-        defaults={"every_minutes": every_minutes, "cron": cron, "time_zone": time_zone, "next_due_at": due},
-    )
+    rule = {"every_minutes": every_minutes, "cron": cron, "time_zone": time_zone}
+    with transaction.atomic():
+        old = Schedule.objects.select_for_update().filter(federation=federation).first()
+        schedule, _ = Schedule.objects.update_or_create(
+            federation=federation, defaults={**rule, "next_due_at": due}
+        )
+        before = audit.fields(old, *rule) if old else None
+        after = {**rule, "next_due_at": due}
+        audit.record(action="schedule.set", subject=schedule, before=before, after=after)
     return schedule
 
 
 def remove_schedule(*, federation: Federation) -> None:
     """From now on rounds open by hand only."""
-    Schedule.objects.filter(federation=federation).delete()
+    with transaction.atomic():
+        schedule = Schedule.objects.select_for_update().filter(federation=federation).first()
+        if schedule is not None:
+            before = audit.fields(schedule, "federation", "every_minutes", "cron", "time_zone")
+            audit.record(action="schedule.removed", subject=schedule, before=before)
+            schedule.delete()
 
 
 def next_due(*, every_minutes: int | None, cron: str, time_zone: str, after: datetime) -> datetime:

@@ -1,8 +1,18 @@
 """Rows of the tenants' side."""
 
+from tenants.models.audit import AuditEntry, AuditHead
 from tenants.models.datasets import Dataset
 from tenants.models.idempotency import IdempotencyRecord
 from tenants.models.owned import TenantOwned
 from tenants.models.tenants import ApiKey, Membership, Tenant
 
-__all__ = ["ApiKey", "Dataset", "IdempotencyRecord", "Membership", "Tenant", "TenantOwned"]
+__all__ = [
+    "ApiKey",
+    "AuditEntry",
+    "AuditHead",
+    "Dataset",
+    "IdempotencyRecord",
+    "Membership",
+    "Tenant",
+    "TenantOwned",
+]

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 
 from tenants.errors import ApiKeyInvalid, NotFound, TenantSuspended
 from tenants.models import ApiKey, Tenant
+from tenants.services import audit
 from tenants.states import TenantState
 
 SCHEME = "prl"
@@ -30,6 +31,7 @@ def create_api_key(*, tenant: Tenant | None, name: str) -> NewApiKey:
     """A key for the tenant's programs, or an operator's key where `tenant` is None."""
     secret = secrets.token_urlsafe(32)
     row = ApiKey.objects.create(tenant=tenant, name=name, digest=_digest(secret))
+    audit.record(action="api_key.created", subject=row, after=audit.fields(row, "name", "tenant"))
     return NewApiKey(row=row, text=f"{SCHEME}_{row.public_id.removeprefix('key_')}_{secret}")
 
 
@@ -54,8 +56,11 @@ def authenticate(text: str) -> ApiKey:
 
 def revoke_api_key(*, key: ApiKey) -> None:
     """End the key at once; revoking again changes nothing."""
-    ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=Now())
+    n_revoked = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=Now())
     key.refresh_from_db()
+    if n_revoked:
+        after = audit.fields(key, "revoked_at")
+        audit.record(action="api_key.revoked", subject=key, before={"revoked_at": None}, after=after)
 
 
 def _note_use(row: ApiKey) -> None:

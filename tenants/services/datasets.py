@@ -10,6 +10,7 @@ from django.db.models import ProtectedError
 from tenants import dispatch, encryption, storage
 from tenants.errors import DatasetInUse
 from tenants.models import Dataset
+from tenants.services import audit
 from tenants.services.tenants import data_key
 from tenants.services.uploads import DatasetUpload
 from tenants.states import DatasetState
@@ -27,30 +28,47 @@ def create_dataset(*, name: str, upload: DatasetUpload) -> Dataset:
             size_bytes=upload.size_bytes,
         )
         dispatch.wake_worker(dataset)
+        after = audit.fields(dataset, "name", "format", "size_bytes", "state")
+        audit.record(action="dataset.created", subject=dataset, after=after)
         return dataset
 
 
 def accept_dataset(*, dataset: Dataset, facts: dict[str, object]) -> None:
     """The training side found the rows sound. Raises LeaseLost for a stale attempt."""
-    _conclude(dataset, DatasetState.READY, facts=facts)
+    _conclude(dataset, "dataset.accepted", DatasetState.READY, facts=facts)
 
 
 def refuse_dataset(*, dataset: Dataset, code: str, reason: str, row: int | None = None) -> None:
     """The training side found a fault. Raises LeaseLost for a stale attempt."""
-    _conclude(dataset, DatasetState.REFUSED, reason=reason, refusal_code=code, refusal_row=row)
+    _conclude(
+        dataset,
+        "dataset.refused",
+        DatasetState.REFUSED,
+        reason=reason,
+        refusal_code=code,
+        refusal_row=row,
+    )
 
 
-def _conclude(dataset: Dataset, state: DatasetState, *, reason: str = "", **changes: object) -> None:
+def _conclude(
+    dataset: Dataset, action: str, state: DatasetState, *, reason: str = "", **changes: object
+) -> None:
+    shown = ("state", "refusal_code", "refusal_row")  # the reason may quote a row
     with transaction.atomic():
         dataset.lock_held()
+        before = audit.fields(dataset, *shown)
         dataset.move_to(state, reason=reason, lease_owner="", lease_expires_at=None, **changes)
+        audit.record(action=action, subject=dataset, before=before, after=audit.fields(dataset, *shown))
 
 
 def delete_dataset(*, dataset: Dataset) -> None:
     """Remove the row, and the bytes once that is committed. Raises DatasetInUse when a federation has used it."""
     blob_name = dataset.blob_name
+    before = audit.fields(dataset, "name", "format", "size_bytes", "state")
     try:
-        dataset.delete()
+        with transaction.atomic():
+            audit.record(action="dataset.deleted", subject=dataset, before=before)
+            dataset.delete()
     except ProtectedError:
         raise DatasetInUse(dataset_id=dataset.public_id) from None
     transaction.on_commit(lambda: storage.delete(blob_name), robust=True)

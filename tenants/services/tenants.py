@@ -11,6 +11,7 @@ from tenants import encryption
 from tenants.errors import MembershipExists, TenantSlugTaken
 from tenants.ids import uuid7
 from tenants.models import Membership, Tenant
+from tenants.services import audit
 from tenants.states import Role
 
 
@@ -20,9 +21,11 @@ def create_tenant(*, name: str, slug: str) -> Tenant:
     wrapped = encryption.wrap(master_key(), encryption.new_data_key(), tenant_id=tenant_id)
     try:
         with transaction.atomic():
-            return Tenant.objects.create(id=tenant_id, name=name, slug=slug, wrapped_data_key=wrapped)
+            tenant = Tenant.objects.create(id=tenant_id, name=name, slug=slug, wrapped_data_key=wrapped)
     except IntegrityError:
         raise TenantSlugTaken(slug=slug) from None
+    audit.record(action="tenant.created", subject=tenant, after=audit.fields(tenant, "name", "slug", "state"))
+    return tenant
 
 
 def data_key(tenant: Tenant) -> bytes:
@@ -39,14 +42,20 @@ def add_member(*, tenant: Tenant, email: str, role: Role) -> Membership:
     """Give a person a role; one that is new gets an account without a password. Raises MembershipExists."""
     users = get_user_model()
     address = email.lower()
-    user, _ = users.objects.get_or_create(username=address, defaults={"email": address})
+    user, is_new = users.objects.get_or_create(username=address, defaults={"email": address})
     try:
         with transaction.atomic():
-            return Membership.objects.create(tenant=tenant, user=user, role=role)
+            membership = Membership.objects.create(tenant=tenant, user=user, role=role)
     except IntegrityError:
         raise MembershipExists(email=address, tenant_id=tenant.public_id) from None
+    after = {"email": address, "role": role, "is_new_account": is_new}
+    audit.record(action="member.added", subject=membership, after=after)
+    return membership
 
 
 def remove_member(*, membership: Membership) -> None:
     """End a person's membership; the account stays."""
-    membership.delete()
+    before = {"email": membership.user.email, "role": membership.role}
+    with transaction.atomic():
+        audit.record(action="member.removed", subject=membership, before=before)
+        membership.delete()

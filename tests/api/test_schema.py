@@ -61,7 +61,8 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         GET /prefix-versions/{version_id}|GET /prefix-versions/{version_id}/archive
         GET /federations/{federation_id}/published|POST /federations/{federation_id}/roll-back
         GET /federations/{federation_id}/schedule|PUT /federations/{federation_id}/schedule
-        DELETE /federations/{federation_id}/schedule""".replace("\n        ", "|").split("|")
+        DELETE /federations/{federation_id}/schedule
+        GET /audit-entries|GET /audit-entries/export""".replace("\n        ", "|").split("|")
     )
 
 

@@ -11,7 +11,9 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 from django.core.validators import validate_email
 
-from tenants import scoping
+from deploy.system_user import system_user
+from tenants import acting, scoping
+from tenants.services import accounts
 
 PASSWORD_VARIABLE: Final = "PRELUDE_OPERATOR_PASSWORD"  # noqa: S105 - a variable's name
 
@@ -35,7 +37,7 @@ class Command(BaseCommand):
             validate_password(password)
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
-        with scoping.platform():
+        with acting.by(system_user()), scoping.platform():
             self._create(address, password)
         if not given:
             self.stdout.write(password)
@@ -44,4 +46,5 @@ class Command(BaseCommand):
         users = get_user_model().objects
         if users.filter(username=address).exists():
             raise CommandError(f"{address} has a login already; change its password in the console.")
-        users.create_superuser(username=address, email=address, password=password)
+        user = users.create_superuser(username=address, email=address, password=password)
+        accounts.record_saved(user, before=None)

@@ -5,7 +5,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from tenants import scoping
+from deploy.system_user import system_user
+from tenants import acting, scoping
 from tenants.services.api_keys import create_api_key
 
 
@@ -20,6 +21,6 @@ class Command(BaseCommand):
 
     def handle(self, *_: object, **options: Any) -> None:
         """Make and print it."""
-        with scoping.platform():
+        with acting.by(system_user()), scoping.platform():
             key = create_api_key(tenant=None, name=options["name"])
         self.stdout.write(key.text)
