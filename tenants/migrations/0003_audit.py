@@ -12,28 +12,31 @@ from tenants.wall import append_only, tenant_wall
 
 _ENTRY = "tenants_auditentry"
 
-# The chain has one head, whose lock all entries wait for. A deferred trigger takes it when the transaction commits:
-# after every lock that the services took, and, by SET CONSTRAINTS, after those that foreign keys are checked under.
-# Nothing is locked after it, so that no cycle can close. The first of a transaction's entries to come here seals all.
+# The chain has one head, whose lock all entries wait for: it must be the last lock of a transaction, so that no circle
+# can close. A deferred trigger comes when the transaction commits, after every lock that a service took, but among the
+# checks of foreign keys, which lock rows too. So it only touches its entry, and the deferred trigger of that, which
+# PostgreSQL fires after all that waited until then, takes the head and seals the entry.
 _SEAL = """
 CREATE FUNCTION audit_seal() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-    entry record;
     head record;
 BEGIN
-    SET CONSTRAINTS ALL IMMEDIATE;
-    FOR entry IN SELECT id, content_sha256 FROM tenants_auditentry WHERE number IS NULL ORDER BY happened_at, id LOOP
-        UPDATE tenants_audithead
-            SET n_entries = n_entries + 1,
-                sha256 = encode(sha256(convert_to(sha256 || entry.content_sha256, 'UTF8')), 'hex')
-            RETURNING n_entries, sha256 INTO STRICT head;
-        UPDATE tenants_auditentry SET number = head.n_entries, sha256 = head.sha256 WHERE id = entry.id;
-    END LOOP;
+    IF TG_OP = 'INSERT' THEN
+        UPDATE tenants_auditentry SET number = NULL WHERE id = NEW.id;
+        RETURN NULL;
+    END IF;
+    UPDATE tenants_audithead
+        SET n_entries = n_entries + 1,
+            sha256 = encode(sha256(convert_to(sha256 || NEW.content_sha256, 'UTF8')), 'hex')
+        RETURNING n_entries, sha256 INTO STRICT head;
+    UPDATE tenants_auditentry SET number = head.n_entries, sha256 = head.sha256 WHERE id = NEW.id;
     RETURN NULL;
 END $$;
 REVOKE ALL ON FUNCTION audit_seal() FROM PUBLIC;
-CREATE CONSTRAINT TRIGGER audit_entry_sealed AFTER INSERT ON tenants_auditentry
+CREATE CONSTRAINT TRIGGER audit_entry_written AFTER INSERT ON tenants_auditentry
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION audit_seal();
+CREATE CONSTRAINT TRIGGER audit_entry_sealed AFTER UPDATE ON tenants_auditentry
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.number IS NULL) EXECUTE FUNCTION audit_seal();
 """
 
 # Whoever is not bound by rights, such as the owner, is stopped here, unless the trigger is disabled; that shows in
@@ -57,6 +60,7 @@ CREATE TRIGGER audit_head_kept BEFORE DELETE OR TRUNCATE ON tenants_audithead EX
 """
 
 _REVERSE = """
+DROP TRIGGER audit_entry_written ON tenants_auditentry;
 DROP TRIGGER audit_entry_sealed ON tenants_auditentry;
 DROP TRIGGER audit_entry_unplaced ON tenants_auditentry;
 DROP TRIGGER audit_entry_unchanged ON tenants_auditentry;

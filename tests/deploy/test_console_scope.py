@@ -2,6 +2,7 @@
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.backends.signed_cookies import SessionStore
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.test import RequestFactory
 
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.django_db
 def request_of(path: str, *, is_staff: bool) -> HttpRequest:
     request = RequestFactory().get(path)
     request.user = UserFactory.create(is_staff=is_staff)
+    request.session = SessionStore()
     return request
 
 
