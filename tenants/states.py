@@ -51,3 +51,4 @@ class ActorKind(models.TextChoices):
     CONSOLE_USER = "console_user"
     SYSTEM_USER = "system_user"
     PLATFORM = "platform"
+    ANONYMOUS = "anonymous"

@@ -69,7 +69,7 @@ def record_signed_out(user: User, *, session_key: str | None) -> None:
 
 def record_sign_in_failed(*, username: str) -> None:
     """A sign-in was refused. A name that is no account's is not kept: it may be a password in the wrong field."""
-    with scoping.platform():
+    with acting.by(acting.Actor(kind=ActorKind.ANONYMOUS)), scoping.platform():
         user = User.objects.filter(username=username).first()
         after = {"is_known": user is not None}
         audit.record(action=f"{_KIND}.sign_in_failed", subject=user, after=after, object_kind="user")

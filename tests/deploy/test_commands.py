@@ -1,6 +1,7 @@
 """Management commands: an operator's key, an operator's login, the ticker."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from deploy.management.commands.ticker import LONGEST_PAUSE_SECONDS, Duty
 from federation.models import FederatedRound, Schedule
 from tenants import scoping
 from tenants.errors import ScopeMissing
-from tenants.models import IdempotencyRecord
+from tenants.models import AuditEntry, IdempotencyRecord
 from tests.factories import IdempotencyRecordFactory, ScheduleFactory, ready_federation
 
 
@@ -39,6 +40,18 @@ def test_an_operators_key_is_all_that_is_printed_and_opens_the_api() -> None:
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
     body = client.get("/api/v1/me").json()
     assert (body["kind"], body["key"]["name"]) == ("operator", "first")
+
+
+@pytest.mark.django_db
+def test_commands_act_as_the_user_of_the_operating_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    printed("create_operator_key", "--name", "first")
+    printed("create_operator", "--email", "ops@example.com")
+    with scoping.platform():
+        found = AuditEntry.objects.order_by("happened_at")
+        told = [(entry.action, entry.actor_kind, entry.actor_id, entry.actor_name) for entry in found]
+    me = ("system_user", f"uid_{os.getuid()}", pwd.getpwuid(os.getuid()).pw_name)
+    assert told == [("api_key.created", *me), ("console_user.created", *me)]
 
 
 @pytest.mark.django_db

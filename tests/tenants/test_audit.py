@@ -165,7 +165,7 @@ def test_the_applications_roles_cannot_change_the_record(
 ) -> None:
     with scoping.platform():
         create_api_key(tenant=acme, name="nightly")
-    refused = pytest.raises(ProgrammingError, match="permission denied|must be owner")
+    refused = pytest.raises(ProgrammingError, match=r"permission denied|must be owner")
     scope = scoping.platform() if is_platform else scoping.tenant(acme.id)
     with scope, refused, transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(statement)

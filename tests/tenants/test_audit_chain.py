@@ -157,7 +157,7 @@ def test_an_entry_that_was_rewritten_with_its_hash_breaks_the_next_one(recorded:
         "WHERE number = 3",
         unguarded=True,
     )
-    with pytest.raises(CommandError, match="broken at entry 4: .* does not follow"):
+    with pytest.raises(CommandError, match=r"broken at entry 4: .* does not follow"):
         verified()
 
 
