@@ -6,6 +6,8 @@ from django.db.migrations import RunSQL
 
 from tenants.scoping import APPLICATION_ROLE, PLATFORM_ROLE, SETTING
 
+OWNER_ROLE = "prelude_owner"
+
 # In a sub-select PostgreSQL asks once a statement instead of once a row.
 _TENANT = f"(SELECT nullif(current_setting('{SETTING}', true), '')::uuid)"
 
@@ -30,7 +32,9 @@ class Policy:
         return f"FOR {self.command} TO {self.role} USING ({self.using}){check}"
 
 
-def policies(*, column: str = "tenant_id", shared_rows: bool = False) -> dict[str, Policy]:
+def policies(
+    *, column: str = "tenant_id", shared_rows: bool = False, owner_rows: bool = False
+) -> dict[str, Policy]:
     """The policies of a walled table, by name: what migrations make, and what the system check looks for."""
     own = f"{column} = {_TENANT}"
     found = {
@@ -40,15 +44,20 @@ def policies(*, column: str = "tenant_id", shared_rows: bool = False) -> dict[st
     if shared_rows:
         shared = f"{column} IS NULL AND {_TENANT} IS NOT NULL"
         found["shared_rows"] = Policy(APPLICATION_ROLE, shared, None)
+    if owner_rows:
+        found["owner_rows"] = Policy(OWNER_ROLE, "true", "true")
     return found
 
 
-def tenant_wall(table: str, *, column: str = "tenant_id", shared_rows: bool = False) -> RunSQL:
+def tenant_wall(
+    table: str, *, column: str = "tenant_id", shared_rows: bool = False, owner_rows: bool = False
+) -> RunSQL:
     """Row-level security on `table`, failing closed: the application's role meets only rows of the tenant in force.
 
     `shared_rows` also lets a tenant read (never write) rows whose column is null, such as a round's own events.
+    `owner_rows` lets the owner meet rows, for a trigger that runs as the owner; no process of ours logs in as it.
     """
-    made = policies(column=column, shared_rows=shared_rows)
+    made = policies(column=column, shared_rows=shared_rows, owner_rows=owner_rows)
     return RunSQL(
         sql=[
             f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",

@@ -62,11 +62,12 @@ def wall_problems(cursor: CursorWrapper) -> Iterator[checks.Error]:
     for model, column in walled_models().items():
         table = model._meta.db_table
         if table in tables:
-            shared_rows = getattr(model, "has_shared_rows", False)
-            wanted = {
-                name: _plain(policy)
-                for name, policy in policies(column=column, shared_rows=shared_rows).items()
-            }
+            made = policies(
+                column=column,
+                shared_rows=getattr(model, "has_shared_rows", False),
+                owner_rows=getattr(model, "has_owner_rows", False),
+            )
+            wanted = {name: _plain(policy) for name, policy in made.items()}
             yield from _table_problems(model, *tables[table], wanted, present.get(table, {}))
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from datetime import UTC
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -27,6 +27,7 @@ class AuditEntry(TenantOwned):
     """
 
     id_prefix = "aud"
+    has_owner_rows: ClassVar[bool] = True  # the trigger that seals entries runs as the owner
 
     tenant = models.ForeignKey(  # type: ignore[assignment]  # a change of the platform's belongs to no tenant
         Tenant, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
@@ -51,7 +52,6 @@ class AuditEntry(TenantOwned):
         verbose_name = "audit entry"
         verbose_name_plural = "audit entries"
         constraints = [
-            models.UniqueConstraint(fields=["number"], name="audit_entry_number_unique"),
             models.CheckConstraint(
                 condition=Q(actor_kind__in=ActorKind.values), name="audit_entry_actor_kind_known"
             ),

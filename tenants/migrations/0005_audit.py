@@ -71,9 +71,10 @@ DROP FUNCTION audit_seal();
 DROP FUNCTION audit_refuse();
 """
 
-# The owner's policy is what lets audit_seal, which runs as the owner, meet rows of a table whose policies are forced.
+# Numbers are unique over all tenants, which the model does not declare: no application's insert can set one, so that no
+# refusal tells anything of other tenants' rows.
 _RIGHTS = """
-CREATE POLICY owner_rows ON tenants_auditentry FOR ALL TO CURRENT_USER USING (true) WITH CHECK (true);
+CREATE UNIQUE INDEX audit_entry_number_unique ON tenants_auditentry (number);
 REVOKE ALL ON tenants_audithead FROM prelude_app, prelude_platform;
 GRANT SELECT ON tenants_audithead TO prelude_platform;
 INSERT INTO tenants_audithead (id, n_entries, sha256) VALUES (1, 0, '');
@@ -81,7 +82,7 @@ INSERT INTO tenants_audithead (id, n_entries, sha256) VALUES (1, 0, '');
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("tenants", "0002_wall")]
+    dependencies: ClassVar = [("tenants", "0004_final_states")]
     operations: ClassVar = [
         migrations.CreateModel(
             name="AuditHead",
@@ -147,7 +148,6 @@ class Migration(migrations.Migration):
                     models.Index(fields=["object_id", "id"], name="audit_entry_object"),
                 ],
                 "constraints": [
-                    models.UniqueConstraint(fields=("number",), name="audit_entry_number_unique"),
                     models.CheckConstraint(
                         condition=Q(("actor_kind__in", ActorKind.values)), name="audit_entry_actor_kind_known"
                     ),
@@ -158,9 +158,9 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        tenant_wall(_ENTRY),
+        tenant_wall(_ENTRY, owner_rows=True),
         append_only(_ENTRY),
         migrations.RunSQL(sql=_SEAL, reverse_sql=_REVERSE),
         migrations.RunSQL(sql=_REFUSE, reverse_sql=migrations.RunSQL.noop),
-        migrations.RunSQL(sql=_RIGHTS, reverse_sql=f"DROP POLICY owner_rows ON {_ENTRY}"),
+        migrations.RunSQL(sql=_RIGHTS, reverse_sql="DROP INDEX audit_entry_number_unique"),
     ]
