@@ -82,7 +82,7 @@ INSERT INTO tenants_audithead (id, n_entries, sha256) VALUES (1, 0, '');
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("tenants", "0004_final_states")]
+    dependencies: ClassVar = [("tenants", "0005_idempotency")]
     operations: ClassVar = [
         migrations.CreateModel(
             name="AuditHead",
