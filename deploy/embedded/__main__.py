@@ -1,18 +1,27 @@
-"""`python -m deploy.embedded up` keeps the platform running until Ctrl-C or SIGTERM."""
+"""`python -m deploy.embedded up` keeps the platform running; `… manage WORDS` gives it a command of manage.py."""
 
 import argparse
 import logging
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from deploy.embedded.commands import manage
 from deploy.embedded.platform import Platform
 from tenants.errors import PreludeError
 
 DEFAULT_DIRECTORY: Final = Path("var/platform")
+WELCOME: Final = """
+Prelude runs at {url} (console: {url}/console/, API: {url}/api/v1/docs). Logs: {logs}
+In another terminal, each shown once:
+  .venv/bin/python -m deploy.embedded manage create_operator_key --name me
+  .venv/bin/python -m deploy.embedded manage create_operator --email me@example.com
+Ctrl-C stops everything; the data stays.
+"""
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,7 +32,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     up = commands.add_parser("up", help="start everything and keep it running")
     up.add_argument("--gpu-workers", type=int, metavar="N", help="default: one a GPU, or two")
     up.add_argument("--port", type=int, metavar="P", help="default: as last time, at first 8000")
-    up.add_argument("--directory", type=Path, default=DEFAULT_DIRECTORY, help="default: %(default)s")
+    given = commands.add_parser("manage", help="run a command of manage.py on a platform that runs")
+    for command in (up, given):
+        command.add_argument("--directory", type=Path, default=DEFAULT_DIRECTORY, help="default: %(default)s")
+    given.add_argument("words", nargs=argparse.REMAINDER, help="such as: create_operator_key --name me")
     return parser.parse_args(arguments)
 
 
@@ -37,20 +49,23 @@ def stop_once(_number: int, _frame: FrameType | None) -> None:
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status."""
     options = parse(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    for number in STOP_SIGNALS:
-        signal.signal(number, stop_once)
     try:
-        with Platform(options.directory, n_gpu_workers=options.gpu_workers, port=options.port) as platform:
-            print(
-                f"\nPrelude runs at {platform.url}\nLogs: {platform.logs}\nStop it with Ctrl-C.\n", flush=True
-            )
-            threading.Event().wait()
-    except KeyboardInterrupt:
-        return 0
+        return manage(options.directory, options.words) if options.command == "manage" else up(options)
     except PreludeError as refusal:
         print(f"{refusal.code}: {refusal}", file=sys.stderr)
         return 1
+
+
+def up(options: argparse.Namespace) -> int:
+    """Keep the platform running until Ctrl-C or SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for number in STOP_SIGNALS:
+        signal.signal(number, stop_once)
+    with suppress(KeyboardInterrupt):
+        platform = Platform(options.directory, n_gpu_workers=options.gpu_workers, port=options.port)
+        with platform:
+            print(WELCOME.format(url=platform.url, logs=platform.logs), flush=True)
+            threading.Event().wait()
     return 0
 
 

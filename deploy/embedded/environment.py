@@ -14,14 +14,14 @@ DIRECTORIES: Final = {
 }
 
 
-def application_environment(servers: Servers, *, directory: Path, url: str) -> dict[str, str]:
-    """What every process of the application gets: this process's environment and what Prelude reads from it.
+def inherited() -> dict[str, str]:
+    """This process's environment without the owner's password, even where this process has it."""
+    return {name: value for name, value in os.environ.items() if name != "OWNER_DATABASE_URL"}
 
-    The owner's password is not in it, even where this process has it.
-    """
-    inherited = {name: value for name, value in os.environ.items() if name != "OWNER_DATABASE_URL"}
+
+def application_environment(servers: Servers, *, directory: Path, url: str) -> dict[str, str]:
+    """What Prelude reads from the environment, for every process of the application."""
     return {
-        **inherited,
         "DJANGO_SETTINGS_MODULE": "deploy.settings",
         "DATABASE_URL": servers.database_url,
         "BROKER_URL": servers.broker_url,

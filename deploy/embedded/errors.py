@@ -96,6 +96,15 @@ class DirectoryOfAnotherUser(PreludeError):
         )
 
 
+class PlatformNeverStarted(PreludeError):
+    """A command needs the environment of a platform that has been started in the directory."""
+
+    code = "platform_never_started"
+
+    def __init__(self, *, directory: Path) -> None:
+        super().__init__(f"No platform has been started in {directory}; start it first with `make up`.")
+
+
 class UnknownProcess(PreludeError):
     """No supervised process has this name or role."""
 

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from deploy.embedded import layout
-from deploy.embedded.environment import DIRECTORIES, application_environment
+from deploy.embedded.commands import keep_environment
+from deploy.embedded.environment import DIRECTORIES, application_environment, inherited
 from deploy.embedded.errors import CommandFailed
 from deploy.embedded.lock import sole_supervisor
 from deploy.embedded.ports import LOOPBACK, remembered_port, required_port
@@ -78,6 +79,10 @@ class Platform:
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables of the application's processes."""
+        return {**inherited(), **self._own_environment}
+
+    @property
+    def _own_environment(self) -> dict[str, str]:
         own = application_environment(self._servers, directory=self.directory, url=self.url)
         return {**own, **self._settings}
 
@@ -148,6 +153,7 @@ class Platform:
             migrated.result()
 
     def _start_application(self) -> None:
+        keep_environment(self.directory, self._own_environment)
         environment = {**self.environment, MARKER: str(self.directory)}
         specifications = [
             layout.web(environment, port=self._port),

@@ -2,12 +2,12 @@
 
 import base64
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from deploy.embedded.errors import PlatformSecretsBroken, PlatformSecretsExposed
+from deploy.embedded.private import write_private
 
 
 def token() -> str:
@@ -39,7 +39,7 @@ def load_or_create(path: Path) -> PlatformSecrets:
     Raises: PlatformSecretsExposed, PlatformSecretsBroken.
     """
     if not path.exists():
-        create(path)
+        write_private(path, json.dumps(asdict(PlatformSecrets()), indent=2))
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         raise PlatformSecretsExposed(path=path, mode=mode)
@@ -49,15 +49,3 @@ def load_or_create(path: Path) -> PlatformSecrets:
         raise PlatformSecretsBroken(
             path=path, problem=f"it is not the JSON object expected ({problem})"
         ) from problem
-
-
-def create(path: Path) -> None:
-    """Write fresh secrets in one step: a crash leaves either no file or a whole one."""
-    draft = path.with_suffix(".draft")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(asdict(PlatformSecrets()), file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

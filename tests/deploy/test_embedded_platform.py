@@ -105,3 +105,22 @@ def test_the_command_stops_everything_on_sigterm(tmp_path: Path) -> None:
         up.send_signal(signal.SIGTERM)
         assert up.wait(timeout=60) == 0
     assert wait_until_gone([process["pid"] for process in processes], seconds=1.0) == []
+
+
+def given(directory: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`python -m deploy.embedded manage` with these words, as a person at another terminal."""
+    command = [sys.executable, "-m", "deploy.embedded", "manage", "--directory", str(directory), *words]
+    return subprocess.run(command, cwd=layout.PROJECT, capture_output=True, text=True, check=False)
+
+
+def test_commands_reach_a_platform_that_runs(platform: Platform) -> None:
+    done = given(platform.directory, "create_operator_key", "--name", "me")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().startswith("prl_")
+    assert (platform.directory / "environment.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_commands_need_a_platform(tmp_path: Path) -> None:
+    done = given(tmp_path, "create_operator_key", "--name", "me")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("platform_never_started: ")
