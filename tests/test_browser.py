@@ -19,7 +19,9 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 ]
-N_STEPS = 500  # enough to be watched: some seconds on an idle machine
+N_STEPS = (
+    2_500  # enough to be watched: the page asks once a second, an idle machine makes some 300 steps in one
+)
 ROUND_SECONDS = 240
 ROUND = re.compile(r"Round \d of Three houses")
 
