@@ -162,9 +162,9 @@ def _wait_for_training(platform: RunningPlatform, started: dict[str, Any]) -> No
 def test_a_round_survives_kill_9_of_every_training_worker_with_the_same_prefix(
     platform: RunningPlatform,
 ) -> None:
-    calm = platform.make_federation("undisturbed", n_steps=400)
+    calm = platform.make_federation("undisturbed", n_steps=1_000)
     undisturbed = platform.finish_round(platform.start_round(calm))
-    rough = platform.make_federation("disturbed", n_steps=400)
+    rough = platform.make_federation("disturbed", n_steps=1_000)
     started = platform.start_round(rough)
     _wait_for_training(platform, started)
     for pid in platform.platform.pids("gpu"):
