@@ -101,7 +101,7 @@ def planted(platform: RunningPlatform) -> Planted:
         archive = client.get(f"prefix-versions/{version['id']}/archive").content
     return Planted(
         text=text.encode(),
-        key=key.rpartition("_")[2].encode(),
+        key=key.split("_", 2)[2].encode(),
         stray_key=stray_key.encode(),
         dataset_name=dataset_name.encode(),
         dataset_id=dataset["id"].encode(),
