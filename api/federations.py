@@ -15,10 +15,11 @@ from api.permissions import OperatorOnly
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.models import BaseModel, Federation
+from federation.models.federations import MAX_WEIGHT
 from federation.selectors import visibility
-from federation.services.federations import create_federation
+from federation.services.federations import change_federation, create_federation
 from federation.specification import FederationSpecification
-from federation.states import FederationState
+from federation.states import FederationState, Priority
 
 
 class SpecificationField(serializers.JSONField):
@@ -50,6 +51,17 @@ class NewFederationSerializer(Body):
     specification = SpecificationField()
 
 
+class FederationChangeSerializer(Body):
+    """What of a federation can be changed: when its waiting work is done."""
+
+    priority = serializers.ChoiceField(
+        Priority.choices, help_text="Work of a class waits while a higher one has any."
+    )
+    weight = serializers.IntegerField(
+        min_value=1, max_value=MAX_WEIGHT, help_text="Its share among federations of one class."
+    )
+
+
 class FederationSerializer(serializers.Serializer[Federation]):
     """A federation."""
 
@@ -60,6 +72,8 @@ class FederationSerializer(serializers.Serializer[Federation]):
     specification_sha256 = serializers.CharField()
     state = serializers.ChoiceField(FederationState.choices)
     refusal = RefusalField()
+    priority = serializers.ChoiceField(Priority.choices)
+    weight = serializers.IntegerField()
     created_at = serializers.DateTimeField()
 
 
@@ -101,7 +115,17 @@ class Federations(ApiView):
 class OneFederation(FederationView):
     """`/federations/{id}`."""
 
+    only: ClassVar = {"PUT": OperatorOnly}
+
     @operation("read_federation", tag="federations", answer=FederationSerializer)
     def get(self, _: Request) -> Response:
         """Read a federation."""
         return Response(FederationSerializer(self.federation).data)
+
+    @operation(
+        "change_federation", tag="federations", body=FederationChangeSerializer, answer=FederationSerializer
+    )
+    def put(self, _: Request) -> Response:
+        """Change when its waiting work is done, from the next start on."""
+        changed = change_federation(federation=self.federation, **self.body(FederationChangeSerializer))
+        return Response(FederationSerializer(changed).data)

@@ -11,8 +11,9 @@ from api.fields import Body, Facts, PublicIdField, RefusalField
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.models import FederatedRound, Federation, LocalRun
-from federation.selectors import visibility
+from federation.selectors import visibility, waiting
 from federation.states import LocalRunState
+from tenants import scoping
 from tenants.models import Dataset, Tenant
 
 
@@ -67,6 +68,21 @@ class LocalRunSerializer(serializers.Serializer[LocalRun]):
         return Update(sha256=row.update_sha256, size_bytes=row.update_size_bytes)
 
 
+class OneLocalRunSerializer(LocalRunSerializer):
+    """A local run, with its place among all that waits for a worker."""
+
+    place_in_queue = serializers.SerializerMethodField(
+        help_text="From 1, as things stand; null once it has begun. Work that comes later may go first."
+    )
+
+    def get_place_in_queue(self, row: LocalRun) -> int | None:
+        """Over all tenants: the platform's to count, and the caller's to know."""
+        if row.state != LocalRunState.QUEUED:
+            return None
+        with scoping.platform():
+            return waiting.place_of(row)
+
+
 class LocalRuns(ApiView):
     """`/local-runs`."""
 
@@ -91,7 +107,7 @@ class OneLocalRun(ApiView):
         """Among those that the caller sees."""
         self.local_run = LocalRun.pick(visibility.local_runs(), local_run_id)
 
-    @operation("read_local_run", tag="local-runs", answer=LocalRunSerializer)
+    @operation("read_local_run", tag="local-runs", answer=OneLocalRunSerializer)
     def get(self, _: Request) -> Response:
         """Read a local run."""
-        return Response(LocalRunSerializer(self.local_run).data)
+        return Response(OneLocalRunSerializer(self.local_run).data)

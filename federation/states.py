@@ -46,6 +46,14 @@ class FederationState(models.TextChoices):
     REFUSED = "refused"
 
 
+class Priority(models.TextChoices):
+    """Which waiting work goes first, before any fairness: a class starts nothing while a higher one has work."""
+
+    BACKGROUND = "background"
+    NORMAL = "normal"
+    URGENT = "urgent"
+
+
 class BaseModelState(models.TextChoices):
     """A base model is usable once the training side has read it."""
 

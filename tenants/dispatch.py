@@ -13,6 +13,7 @@ from tenants.leases import Leased
 
 _log = structlog.get_logger(__name__)
 PING_SECONDS = 2
+WORK = "training_workers.work"
 GPU_QUEUE = "gpu"
 COORDINATOR_QUEUE = "coordinator"
 
@@ -23,9 +24,12 @@ def send(task_name: str, *ids: str, queue: str) -> None:
 
 
 def wake_worker(row: Leased) -> None:
-    """Tell the training side that `row` waits, and note when, so that the reconciler knows what to repeat."""
+    """Tell the training side that work waits, and note when for `row`, so that the reconciler knows what to repeat.
+
+    The message names no row: which one is next is decided when a worker claims.
+    """
     type(row)._base_manager.filter(pk=row.pk).update(sent_at=Now(), n_sent=F("n_sent") + 1)
-    send(row.task_name, *row.message(), queue=GPU_QUEUE)
+    send(WORK, queue=GPU_QUEUE)
 
 
 def broker_answers() -> bool:

@@ -19,7 +19,6 @@ from tenants.ids import Identified
 class Leased(Identified):
     """A row that a training worker works on, for as long as its lease lasts."""
 
-    task_name: ClassVar[str]  # the Celery task that does this work
     waiting_state: ClassVar[str]  # in which it may be claimed
     running_state: ClassVar[str]  # in which a worker holds it; may be the same
     loaded_with: ClassVar[tuple[str, ...]] = ()  # related rows that a worker reads while no scope is in force
@@ -33,10 +32,6 @@ class Leased(Identified):
 
     class Meta:
         abstract = True
-
-    def message(self) -> list[str]:
-        """The arguments of the message that wakes a worker: ids, nothing else."""
-        return [self.public_id]
 
     @classmethod
     def claim(cls, pk: object, *, owner: str) -> Self:

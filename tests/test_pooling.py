@@ -106,7 +106,9 @@ def work(side: Side, seen: Seen) -> None:
 
     dataset = side.waiting.pop()
     scope = partial(scoping.tenant, side.tenant.id)
-    perform(Dataset, dataset.public_id, scope=scope, work=look_and_accept)
+    with scope():
+        claimed = Dataset.claim(dataset.pk, owner="worker")
+    perform(Attempt(claimed, scope), look_and_accept)
     (backend, *shown), between = answers
     assert (shown, between) == ([[side.tenant.id], [side.tenant.id]], NOTHING)
     seen.note(backend, side.tenant)

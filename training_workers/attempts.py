@@ -75,31 +75,19 @@ class _BeatingFile(io.RawIOBase):
         return len(data)
 
 
-def perform(
-    model: type[Row],
-    public_id: str,
-    *,
-    scope: Callable[[], AbstractContextManager[None]],
-    work: Callable[[Attempt[Row]], None],
-) -> None:
-    """Claim the row and do the work; whatever happens, the row is ended or handed back, unless this process dies."""
-    try:
-        with scope():
-            row = model.claim(model.key_from(public_id), owner=WORKER_NAME)
-    except LeaseLost:
-        log.info("nothing_to_claim", subject=public_id)  # a message too many
-        return
-    attempt = Attempt(row, scope)
+def perform(attempt: Attempt[Row], work: Callable[[Attempt[Row]], None]) -> None:
+    """Do the work of a claimed row; whatever happens, the row is ended or handed back, unless this process dies."""
+    row = attempt.row
     try:
         try:
             work(attempt)
         except (StopJob, LeaseLost):
             raise
         except Exception as error:  # noqa: BLE001 - the row must not hang until its lease runs out
-            with scope():
+            with attempt.scope():
                 _end(row, error)
     except (StopJob, LeaseLost) as stop:
-        log.info("attempt_stopped", subject=public_id, attempt=row.attempt, reason=str(stop))
+        log.info("attempt_stopped", subject=row.public_id, attempt=row.attempt, reason=str(stop))
 
 
 def _end(row: Leased, error: Exception) -> None:

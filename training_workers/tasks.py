@@ -1,44 +1,47 @@
-"""The training side's tasks. A message carries ids; the row says what is to be done and who may do it."""
+"""The training side's task: one message wakes a worker for one piece of work, which the fair order chooses."""
 
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any, Final
 
+import structlog
 from celery import shared_task
 
 from federation.models import BaseModel, Evaluation, Federation, LocalRun
-from tenants import scoping
-from tenants.models import Dataset, Tenant
+from federation.services.claiming import claim_next
+from tenants import dispatch, scoping
+from tenants.errors import LeaseLost
+from tenants.leases import Leased
+from tenants.models import Dataset, TenantOwned
 from training_workers import work
-from training_workers.attempts import perform
+from training_workers.attempts import WORKER_NAME, Attempt, perform
+
+log = structlog.get_logger(__name__)
+
+WORK: Final[Mapping[type[Leased], Callable[[Attempt[Any]], None]]] = {
+    BaseModel: work.inspect_base_model,
+    Dataset: work.validate_dataset,
+    Evaluation: work.evaluate,
+    Federation: work.prepare_start,
+    LocalRun: work.train,
+}
+"""What is done with each kind of row."""
 
 
-@shared_task(name=BaseModel.task_name)
-def inspect_base_model(base_model_id: str) -> None:
-    """Read a base model's digests and shape."""
-    perform(BaseModel, base_model_id, scope=scoping.platform, work=work.inspect_base_model)
+@shared_task(name=dispatch.WORK)
+def work_on_next() -> None:
+    """Claim the next piece of work, if any waits, and do it in the scope of the tenant that it belongs to."""
+    try:
+        with scoping.platform():
+            row = claim_next(owner=WORKER_NAME)
+    except LeaseLost:  # it was canceled in this very moment; its message was this one
+        row = None
+    if row is None:
+        log.info("nothing_to_claim")  # a message too many
+        return
+    perform(Attempt(row, _scope_of(row)), WORK[type(row)])
 
 
-@shared_task(name=Federation.task_name)
-def prepare_start(federation_id: str) -> None:
-    """Compute a federation's version 0."""
-    perform(Federation, federation_id, scope=scoping.platform, work=work.prepare_start)
-
-
-@shared_task(name=Dataset.task_name)
-def validate_dataset(tenant_id: str, dataset_id: str) -> None:
-    """Read a tenant's dataset row by row."""
-    scope = partial(scoping.tenant, Tenant.key_from(tenant_id))
-    perform(Dataset, dataset_id, scope=scope, work=work.validate_dataset)
-
-
-@shared_task(name=LocalRun.task_name)
-def train(tenant_id: str, local_run_id: str) -> None:
-    """Train a tenant's prefix from the broadcast version and submit its change."""
-    scope = partial(scoping.tenant, Tenant.key_from(tenant_id))
-    perform(LocalRun, local_run_id, scope=scope, work=work.train)
-
-
-@shared_task(name=Evaluation.task_name)
-def evaluate(tenant_id: str, evaluation_id: str) -> None:
-    """Score a version on a tenant's held-out rows."""
-    scope = partial(scoping.tenant, Tenant.key_from(tenant_id))
-    perform(Evaluation, evaluation_id, scope=scope, work=work.evaluate)
+def _scope_of(row: Leased) -> Callable[[], AbstractContextManager[None]]:
+    return partial(scoping.tenant, row.tenant_id) if isinstance(row, TenantOwned) else scoping.platform

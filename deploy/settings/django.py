@@ -154,6 +154,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "FederationState": "federation.states.FederationState",
         "LocalRunState": "federation.states.LocalRunState",
         "PrincipalKind": "api.authentication.PrincipalKind",
+        "Priority": "federation.states.Priority",
         "Role": "tenants.states.Role",
         "RoundState": "federation.states.RoundState",
         "TenantState": "tenants.states.TenantState",

@@ -1,11 +1,14 @@
 """Rows of the federation's side."""
 
+from federation.models.claims import ClaimClock, ClaimShare
 from federation.models.federations import BaseModel, Enrolment, Federation, Schedule
 from federation.models.prefixes import PrefixVersion, PublishedPrefix, PublishRecord
 from federation.models.rounds import Evaluation, FederatedRound, LocalRun, RoundEvent
 
 __all__ = [
     "BaseModel",
+    "ClaimClock",
+    "ClaimShare",
     "Enrolment",
     "Evaluation",
     "FederatedRound",

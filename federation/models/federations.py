@@ -15,18 +15,20 @@ from federation.states import (
     BaseModelState,
     EnrolmentState,
     FederationState,
+    Priority,
 )
 from tenants.ids import Identified
 from tenants.leases import Leased
 from tenants.models import Dataset, TenantOwned
 from tenants.transitions import Stateful
 
+MAX_WEIGHT = 100
+
 
 class BaseModel(Leased, Stateful):
     """A frozen large model on the platform's disks, known by the digests of its weights and tokenizer."""
 
     id_prefix = "bmd"
-    task_name = "training_workers.inspect_base_model"
     waiting_state = BaseModelState.REGISTERING
     running_state = BaseModelState.REGISTERING
     transitions = BASE_MODEL_TRANSITIONS
@@ -62,7 +64,6 @@ class Federation(Leased, Stateful):
     """Tenants that customize one base model together, under one specification that never changes."""
 
     id_prefix = "fed"
-    task_name = "training_workers.prepare_start"
     waiting_state = FederationState.PREPARING
     running_state = FederationState.PREPARING
     loaded_with = ("base_model",)
@@ -74,6 +75,10 @@ class Federation(Leased, Stateful):
     specification_sha256 = models.CharField(max_length=64, editable=False)
     state = models.CharField(max_length=16, choices=FederationState, default=FederationState.PREPARING)
     adapter_config = models.JSONField(default=dict, blank=True, editable=False)
+    priority = models.CharField(max_length=16, choices=Priority, default=Priority.NORMAL)
+    weight = models.PositiveSmallIntegerField(
+        default=1, help_text="Of its work among the federations' in one class."
+    )
     refusal_code = models.CharField(max_length=64, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -83,6 +88,12 @@ class Federation(Leased, Stateful):
             models.UniqueConstraint(fields=["name"], name="federation_name_unique"),
             *state_constraints(
                 "federation", FederationState.values, [FederationState.READY, FederationState.REFUSED]
+            ),
+            models.CheckConstraint(
+                condition=Q(priority__in=Priority.values), name="federation_priority_known"
+            ),
+            models.CheckConstraint(
+                condition=Q(weight__gte=1, weight__lte=MAX_WEIGHT), name="federation_weight_in_range"
             ),
         ]
 

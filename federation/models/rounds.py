@@ -75,7 +75,6 @@ class LocalRun(TenantOwned, Leased, Stateful):
     """One tenant's training within one round, from the parent version to an update that is accepted or not."""
 
     id_prefix = "run"
-    task_name = "training_workers.train"
     waiting_state = LocalRunState.QUEUED
     running_state = LocalRunState.RUNNING
     loaded_with = (
@@ -105,12 +104,14 @@ class LocalRun(TenantOwned, Leased, Stateful):
             *state_constraints("local_run", LocalRunState.values, LOCAL_RUN_TERMINAL),
             models.UniqueConstraint(fields=["federated_round", "tenant"], name="local_run_unique"),
         ]
+        indexes = [
+            models.Index(
+                fields=["created_at"], condition=Q(state=LocalRunState.QUEUED), name="local_run_waiting"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.tenant}, {self.federated_round}"
-
-    def message(self) -> list[str]:
-        return [self.tenant.public_id, self.public_id]
 
     def conflict(self, target: str) -> LocalRunStateConflict:
         return LocalRunStateConflict(local_run_id=self.public_id, state=self.state, wanted=target)
@@ -141,7 +142,6 @@ class Evaluation(TenantOwned, Leased, Stateful):
     """A version's score on one tenant's held-out rows; no version means the base model without a prefix."""
 
     id_prefix = "evl"
-    task_name = "training_workers.evaluate"
     waiting_state = EvaluationState.QUEUED
     running_state = EvaluationState.RUNNING
     loaded_with = ("dataset__tenant", "federation__base_model", "version")
@@ -173,12 +173,14 @@ class Evaluation(TenantOwned, Leased, Stateful):
                 name="evaluation_completed_has_score",
             ),
         ]
+        indexes = [
+            models.Index(
+                fields=["created_at"], condition=Q(state=EvaluationState.QUEUED), name="evaluation_waiting"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.version or 'base model'} at {self.tenant}"
-
-    def message(self) -> list[str]:
-        return [self.tenant.public_id, self.public_id]
 
     def conflict(self, target: str) -> EvaluationStateConflict:
         return EvaluationStateConflict(evaluation_id=self.public_id, state=self.state, wanted=target)

@@ -13,7 +13,7 @@ from federation.errors import (
 from federation.models import BaseModel, Enrolment, Federation, PrefixVersion
 from federation.services import evaluations, prefixes
 from federation.specification import LabelTask, parse_specification
-from federation.states import BaseModelState, EnrolmentState, FederationState
+from federation.states import BaseModelState, EnrolmentState, FederationState, Priority
 from tenants import dispatch, storage
 from tenants.models import Dataset, Tenant
 from tenants.services import audit
@@ -41,6 +41,18 @@ def create_federation(*, name: str, base_model: BaseModel, specification: object
         raise FederationNameTaken(name=name) from None
     after = audit.fields(federation, "name", "base_model", "specification_sha256", "state")
     audit.record(action="federation.created", subject=federation, after=after)
+    return federation
+
+
+def change_federation(*, federation: Federation, priority: Priority, weight: int) -> Federation:
+    """Set its place in the fair order of work (`federation.fair_order`), from the next claim on."""
+    with transaction.atomic():
+        federation.lock()
+        before = audit.fields(federation, "priority", "weight")
+        federation.priority, federation.weight = priority, weight
+        federation.save(update_fields=["priority", "weight"])
+        after = audit.fields(federation, *before)
+        audit.record(action="federation.changed", subject=federation, before=before, after=after)
     return federation
 
 

@@ -14,7 +14,6 @@ class Dataset(TenantOwned, Leased, Stateful):
     """A file of examples, encrypted with its tenant's key; only training workers read it."""
 
     id_prefix = "dst"
-    task_name = "training_workers.validate_dataset"
     waiting_state = DatasetState.VALIDATING
     running_state = DatasetState.VALIDATING
     loaded_with = ("tenant",)
@@ -55,9 +54,6 @@ class Dataset(TenantOwned, Leased, Stateful):
     def blob_context(dataset_key: str) -> str:
         """The context for the dataset with this key, before its row is there."""
         return f"dataset:{dataset_key}"
-
-    def message(self) -> list[str]:
-        return [self.tenant.public_id, self.public_id]
 
     def conflict(self, target: str) -> DatasetStateConflict:
         return DatasetStateConflict(dataset_id=self.public_id, state=self.state, wanted=target)

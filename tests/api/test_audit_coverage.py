@@ -71,6 +71,9 @@ CALLS: dict[tuple[str, str], list[Call]] = {
             {"name": "f", "base_model": "{base_model_id}", "specification": SPECIFICATION},
         )
     ],
+    ("put", "federations/<str:federation_id>"): [
+        Call(OPERATOR, "federation.changed", {"priority": "urgent", "weight": 2})
+    ],
     ("post", _ENROLMENTS): [
         Call(OPERATOR, "enrolment.invited", {"tenant": "{tenant_id}"}, enrolment=None),
         Call(OPERATOR, "enrolment.invited", {"tenant": "{tenant_id}"}, enrolment=EnrolmentState.LEFT),

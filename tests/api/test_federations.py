@@ -112,6 +112,33 @@ def test_a_tenant_makes_none(acme_client: APIClient) -> None:
     problem(make(acme_client), 403, "operator_only")
 
 
+def test_an_operator_changes_when_its_work_is_done(operator_client: APIClient) -> None:
+    path = f"{PATH}/{FederationFactory.create().public_id}"
+    assert (operator_client.get(path).json()["priority"], operator_client.get(path).json()["weight"]) == (
+        "normal",
+        1,
+    )
+    answer = operator_client.put(path, {"priority": "urgent", "weight": 3}, format="json")
+    assert answer.status_code == 200
+    assert (answer.json()["priority"], answer.json()["weight"]) == ("urgent", 3)
+    assert operator_client.get(path).json() == answer.json()
+    [entry] = operator_client.get("/api/v1/audit-entries?action=federation.changed").json()["results"]
+    assert entry["before"] == {"priority": "normal", "weight": 1}
+    assert entry["after"] == {"priority": "urgent", "weight": 3}
+
+
+@pytest.mark.parametrize(("field", "value"), [("priority", "first"), ("weight", 0), ("weight", 101)])
+def test_a_place_that_there_is_not(operator_client: APIClient, field: str, value: object) -> None:
+    path = f"{PATH}/{FederationFactory.create().public_id}"
+    body = {"priority": "normal", "weight": 1, field: value}
+    assert {name for name, _ in faults(operator_client.put(path, body, format="json"))} == {field}
+
+
+def test_a_tenant_changes_none(acme_client: APIClient, acme: Tenant) -> None:
+    path = f"{PATH}/{EnrolmentFactory.create(tenant=acme).federation.public_id}"
+    problem(acme_client.put(path, {"priority": "urgent", "weight": 3}, format="json"), 403, "operator_only")
+
+
 def test_an_outsider_sees_none(globex_client: APIClient, acme: Tenant) -> None:
     federation = EnrolmentFactory.create(tenant=acme).federation
     assert globex_client.get(PATH).json()["results"] == []

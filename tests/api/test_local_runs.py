@@ -7,7 +7,9 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from federation.models import LocalRun
+from federation.services.claiming import claim_next
 from federation.states import LocalRunState
+from tenants import scoping
 from tenants.models import Tenant
 from tests.api.problems import assert_same_as_unknown, faults, problem
 from tests.factories import EnrolmentFactory, FederatedRoundFactory, LocalRunFactory, ready_federation
@@ -33,7 +35,7 @@ def test_a_tenant_reads_its_own(
     acme_client: APIClient, acme: Tenant, own: LocalRun, others: LocalRun
 ) -> None:
     [body] = acme_client.get(PATH).json()["results"]
-    assert acme_client.get(f"{PATH}/{own.public_id}").json() == body
+    assert acme_client.get(f"{PATH}/{own.public_id}").json() == {**body, "place_in_queue": 1}
     assert body["id"] == own.public_id
     assert body["round"] == own.federated_round.public_id
     assert body["federation"] == own.federated_round.federation.public_id
@@ -62,6 +64,23 @@ def test_what_a_worker_reported_is_told(operator_client: APIClient) -> None:
     assert body["metrics"] == {"tokens_per_second": 812.5}
     assert body["update"] == {"sha256": "d" * 64, "size_bytes": 4_096}
     assert body["rejection"] == {"code": "update_not_finite", "detail": "It holds a NaN."}
+
+
+def test_a_waiting_run_tells_its_place_among_all_tenants(
+    globex_client: APIClient, globex: Tenant, own: LocalRun
+) -> None:
+    later = LocalRunFactory.create(
+        federated_round=own.federated_round,
+        enrolment=EnrolmentFactory.create(tenant=globex, federation=own.federated_round.federation),
+    )
+    path = f"{PATH}/{later.public_id}"
+    assert globex_client.get(path).json()["place_in_queue"] == 2
+    with scoping.platform():
+        claim_next(owner="worker")
+    assert globex_client.get(path).json()["place_in_queue"] == 1
+    with scoping.platform():
+        claim_next(owner="worker")
+    assert globex_client.get(path).json()["place_in_queue"] is None
 
 
 def test_filters(operator_client: APIClient, own: LocalRun, others: LocalRun) -> None:

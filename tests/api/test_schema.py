@@ -51,7 +51,7 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         DELETE /tenants/{tenant_id}/members/{member_id}
         GET /datasets|POST /datasets|GET /datasets/{dataset_id}|DELETE /datasets/{dataset_id}
         GET /base-models|POST /base-models|GET /base-models/{base_model_id}
-        GET /federations|POST /federations|GET /federations/{federation_id}
+        GET /federations|POST /federations|GET /federations/{federation_id}|PUT /federations/{federation_id}
         GET /federations/{federation_id}/enrolments|POST /federations/{federation_id}/enrolments
         DELETE /federations/{federation_id}/enrolments/{enrolment_id}
         GET /federations/{federation_id}/rounds|POST /federations/{federation_id}/rounds

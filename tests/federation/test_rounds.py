@@ -211,16 +211,14 @@ def test_every_move_is_an_event_in_order() -> None:
     assert kinds.count("local_run.submitted") == kinds.count("local_run.accepted") == 2
 
 
-def test_messages_carry_ids_alone_and_go_to_their_queues(
+def test_workers_are_woken_once_for_each_piece_of_work_by_messages_that_say_nothing(
     sent_messages: list[Message], django_capture_on_commit_callbacks: object
 ) -> None:
     federation = ready_federation(n_tenants=2)
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
-        federated_round = steps.start(federation)
-    trains = [message for message in sent_messages if message.task_name == "training_workers.train"]
-    expected = [[run.tenant.public_id, run.public_id] for run in steps.runs_of(federated_round)]
-    assert sorted(message.ids for message in trains) == sorted(expected)
-    assert {message.queue for message in sent_messages} == {"gpu"}
+        steps.start(federation)
+    n_local_runs = n_evaluations = 2
+    assert sent_messages == [Message("training_workers.work", [], "gpu")] * (n_local_runs + n_evaluations)
 
 
 def test_coordinator_messages_that_come_twice_or_late_change_nothing() -> None:

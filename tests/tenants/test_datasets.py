@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pytest_django import Settings
 
-from tenants import dispatch, scoping
+from tenants import scoping
 from tenants.encryption import DecryptionFailed
 from tenants.errors import (
     DatasetEmpty,
@@ -136,8 +136,3 @@ def test_deleting_removes_row_and_bytes_unless_a_federation_uses_it(
     assert enrolled is not None
     with scoping.tenant(acme.id), pytest.raises(DatasetInUse):
         datasets.delete_dataset(dataset=enrolled)
-
-
-def test_messages_name_the_tasks_that_the_training_side_has() -> None:
-    assert dispatch.GPU_QUEUE == "gpu"
-    assert Dataset.task_name == "training_workers.validate_dataset"

@@ -8,13 +8,13 @@ from celery import current_app
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 import training_workers.tasks as tasks
-from federation.models import BaseModel, Evaluation, Federation, LocalRun
+from federation.models import LocalRun
 from federation.services import rounds
+from federation.services.claiming import KINDS
 from federation.services.reconciling import LEASED
 from federation.states import LocalRunState
-from tenants import scoping
+from tenants import dispatch, scoping
 from tenants.errors import DatasetEmpty, LeaseLost
-from tenants.models import Dataset
 from tests.conftest import Message
 from tests.factories import ready_federation
 from tests.federation import rounds as steps
@@ -32,7 +32,7 @@ def local_run() -> LocalRun:
 
 
 def attempt(local_run: LocalRun, work: Callable[[Attempt[LocalRun]], None]) -> LocalRun:
-    perform(LocalRun, local_run.public_id, scope=partial(scoping.tenant, local_run.tenant_id), work=work)
+    perform(Attempt(steps.claim(local_run), partial(scoping.tenant, local_run.tenant_id)), work)
     return steps.reload(local_run)
 
 
@@ -43,10 +43,10 @@ def raising(error: Exception) -> Callable[[Attempt[LocalRun]], None]:
     return work
 
 
-def test_every_leased_model_names_a_task_that_workers_have() -> None:
-    assert set(LEASED) == {BaseModel, Dataset, Evaluation, Federation, LocalRun}
+def test_workers_know_what_to_do_with_each_kind_of_work() -> None:
+    assert set(LEASED) == set(tasks.WORK) == set(KINDS.values())
     registered = {name for name in current_app.tasks if name.startswith(tasks.__name__.split(".")[0])}
-    assert {model.task_name for model in LEASED} == registered
+    assert registered == {dispatch.WORK}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_fault_of_the_worker_hands_the_run_back_at_once(
     with django_capture_on_commit_callbacks(execute=True):
         waiting = attempt(local_run, raising(error))
     assert (waiting.state, waiting.attempt, waiting.lease_expires_at) == (LocalRunState.QUEUED, 1, None)
-    assert [message.task_name for message in sent_messages] == ["training_workers.train"]
+    assert [message.task_name for message in sent_messages] == [dispatch.WORK]
     assert "disk full" not in waiting.state_reason
 
 
@@ -112,6 +112,23 @@ def test_progress_is_written_while_the_lease_is_held(local_run: LocalRun) -> Non
     )
 
 
-def test_a_message_too_many_does_nothing(local_run: LocalRun) -> None:
-    steps.claim(local_run)
-    assert attempt(local_run, raising(AssertionError("worked twice"))).attempt == 1
+def test_a_message_begins_one_piece_of_work_in_its_tenants_scope(
+    local_run: LocalRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def work(running: Attempt[LocalRun]) -> None:
+        with running.scope():
+            scope = scoping.in_force()
+            assert scope is not None
+            seen.append((running.row.tenant_id, scope.tenant_id))
+
+    monkeypatch.setattr(tasks, "WORK", dict.fromkeys(LEASED, work))
+    tasks.work_on_next()
+    assert len(seen) == 1
+    assert seen[0][0] == seen[0][1]
+
+
+def test_a_message_too_many_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "WORK", dict.fromkeys(LEASED, raising(AssertionError("there was no work"))))
+    tasks.work_on_next()
