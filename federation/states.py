@@ -108,6 +108,7 @@ EVALUATION_TRANSITIONS: dict[str, tuple[str, ...]] = {
 EVALUATION_TERMINAL: tuple[str, ...] = tuple(
     s for s, targets in EVALUATION_TRANSITIONS.items() if not targets
 )
+EVALUATION_GIVEN_UP: tuple[str, ...] = (_E.FAILED, _E.CANCELED)
 
 FEDERATION_TRANSITIONS: dict[str, tuple[str, ...]] = {
     FederationState.PREPARING: (FederationState.READY, FederationState.REFUSED),

@@ -11,6 +11,7 @@ from federation.models.constraints import state_constraints
 from federation.models.federations import Enrolment, Federation
 from federation.models.prefixes import PrefixVersion
 from federation.states import (
+    EVALUATION_GIVEN_UP,
     EVALUATION_TERMINAL,
     EVALUATION_TRANSITIONS,
     LOCAL_RUN_TERMINAL,
@@ -164,6 +165,7 @@ class Evaluation(TenantOwned, Leased, Stateful):
             *state_constraints("evaluation", EvaluationState.values, EVALUATION_TERMINAL),
             models.UniqueConstraint(
                 fields=["tenant", "federation", "version", "dataset"],
+                condition=~Q(state__in=EVALUATION_GIVEN_UP),
                 nulls_distinct=False,
                 name="evaluation_unique",
             ),

@@ -132,7 +132,10 @@ def round_progress(*, federated_round: FederatedRound) -> RoundProgress:
 def _scores(version: PrefixVersion | None) -> dict[object, Evaluation]:
     if version is None:
         return {}
-    return {evaluation.dataset_id: evaluation for evaluation in Evaluation.objects.filter(version=version)}
+    asked = Evaluation.objects.filter(version=version).order_by(
+        "id"
+    )  # the newest, where one was asked for anew
+    return {evaluation.dataset_id: evaluation for evaluation in asked}
 
 
 def _run(run: LocalRun, before: dict[object, Evaluation], candidate: dict[object, Evaluation]) -> RunProgress:

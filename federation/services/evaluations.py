@@ -4,7 +4,7 @@ from django.db import transaction
 
 from federation import dispatch as coordinator
 from federation.models import Enrolment, Evaluation, FederatedRound, Federation, PrefixVersion
-from federation.states import EvaluationState, RoundState
+from federation.states import EVALUATION_GIVEN_UP, EvaluationState, RoundState
 from tenants import dispatch
 from tenants.models import Dataset
 
@@ -18,9 +18,12 @@ def request_first(*, enrolment: Enrolment) -> None:
 
 
 def request(*, federation: Federation, version: PrefixVersion | None, dataset: Dataset) -> Evaluation:
-    """Have `version` (None: the base model alone) scored on the dataset's held-out rows, once and for all."""
+    """Have `version` (None: the base model alone) scored on the dataset's held-out rows, unless it was or will be.
+
+    One that was given up or cut off by its round's end is asked for anew: later rounds compare with this version.
+    """
     with transaction.atomic():
-        evaluation, is_new = Evaluation.objects.get_or_create(
+        evaluation, is_new = Evaluation.objects.exclude(state__in=EVALUATION_GIVEN_UP).get_or_create(
             federation=federation, version=version, dataset=dataset, defaults={"tenant": dataset.tenant}
         )
         if is_new:
@@ -56,10 +59,12 @@ def record_measured(
 ) -> None:
     """Keep a score that a local run has measured itself, if nobody was quicker."""
     with transaction.atomic():
-        evaluation = Evaluation.objects.select_for_update().get(
-            federation=federation, version=version, dataset=dataset
+        evaluation = (
+            Evaluation.objects.select_for_update()
+            .filter(federation=federation, version=version, dataset=dataset, state=EvaluationState.QUEUED)
+            .first()
         )
-        if evaluation.state == EvaluationState.QUEUED:
+        if evaluation is not None:
             evaluation.move_to(
                 EvaluationState.COMPLETED,
                 accuracy=score["accuracy"],

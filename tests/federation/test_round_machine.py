@@ -75,7 +75,7 @@ class RoundModel:
     state: str = _R.TRAINING
     is_late: bool = False
     runs: list[RunModel] = field(default_factory=lambda: [RunModel() for _ in range(N_TENANTS)])
-    scores: dict[int, float | None] = field(default_factory=dict)  # of the candidate; None: given up
+    scores: dict[int, float] = field(default_factory=dict)  # of the candidate
 
 
 class RoundMachine(RuleBasedStateMachine):
@@ -105,7 +105,7 @@ class RoundMachine(RuleBasedStateMachine):
         )
         self.n_versions, self.n_published, self.number = 1, 0, 0
         self.model = RoundModel(state=_R.FAILED)
-        self.parent_scores: dict[int, float | None] = {}
+        self.parent_scores: dict[int, float] = {}
         self.begin()
         for tenant in range(n_worked):
             self.work(tenant, seed=tenant)
@@ -265,7 +265,7 @@ class RoundMachine(RuleBasedStateMachine):
     @rule(target=claims, tenant=TENANTS, seed=st.integers(0, 9))
     def work(self, tenant: int, seed: int) -> Claim:
         """A worker takes the run and does it: the usual way, which chance alone would seldom go."""
-        claim = self.claim(tenant)
+        claim: Claim = self.claim(tenant)
         self.submit(claim, seed, True)
         self.check(tenant, 1)
         return claim

@@ -16,7 +16,13 @@ from federation.errors import (
 )
 from federation.models import Evaluation, FederatedRound, LocalRun, PrefixVersion, PublishRecord, RoundEvent
 from federation.services import local_runs, prefixes, rounds
-from federation.states import ROUND_TRANSITIONS, FederationState, LocalRunState, RoundState
+from federation.states import (
+    ROUND_TRANSITIONS,
+    EvaluationState,
+    FederationState,
+    LocalRunState,
+    RoundState,
+)
 from tenants import scoping, storage
 from tenants.errors import LeaseLost
 from tests.conftest import Message
@@ -96,6 +102,29 @@ def test_one_failed_tenant_does_not_stop_a_round_with_its_quorum() -> None:
         candidate = steps.reload(federated_round).candidate_version
         assert candidate is not None
         assert candidate.n_contributors == 2
+
+
+def test_a_score_that_a_deadline_cut_off_is_asked_for_anew_in_the_next_round() -> None:
+    federation = ready_federation(n_tenants=3, quorum=2)
+    first = steps.start(federation)
+    steps.train_all(first)
+    with scoping.platform():
+        candidate = steps.reload(first).candidate_version
+        parents = list(Evaluation.objects.filter(version=first.parent_version))
+        *quick, slow = Evaluation.objects.filter(version=candidate)
+    for evaluation in [*parents, *quick]:
+        steps.score(evaluation, 0.7)
+    pass_deadline(first)
+    with scoping.platform():
+        slow.refresh_from_db()
+    assert slow.state == EvaluationState.CANCELED
+    steps.start(federation)
+    with scoping.platform():
+        anew = Evaluation.objects.filter(version=candidate, dataset=slow.dataset_id).order_by("id")
+        assert [evaluation.state for evaluation in anew] == [EvaluationState.CANCELED, EvaluationState.QUEUED]
+        assert Evaluation.objects.filter(version=candidate).count() == 4, (
+            "what was measured is not measured again"
+        )
 
 
 def test_without_its_quorum_a_round_fails_with_its_reason_and_nothing_is_published() -> None:
