@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from api.federations import FederationView
 from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
+from api.preconditions import conditional
 from api.schema import operation, paged
 from federation.models import Enrolment, Federation
 from federation.selectors import visibility
@@ -64,14 +65,30 @@ class Enrolments(FederationView):
         responses={200: EnrolmentSerializer, 201: EnrolmentSerializer},
     )
     @idempotent
+    @conditional
     def post(self, _: Request) -> Response:
-        """Invite a tenant (operator: 201), or take the place that was offered with a dataset (tenant: 200)."""
-        if self.principal.tenant is None:
-            tenant = Tenant.pick(selectors.tenants(), self.body(InvitationSerializer)["tenant"])
-            return self.made(EnrolmentSerializer, invite(federation=self.federation, tenant=tenant))
+        """Invite a tenant (operator: 201), or take the place that was offered with a dataset (tenant: 200).
+
+        The ETag is that of the tenant's enrolment, as `read_enrolment` answers it.
+        """
+        if self.principal.is_operator:
+            return self.made(EnrolmentSerializer, invite(federation=self.federation, tenant=self._tenant()))
         dataset = Dataset.pick(selectors.datasets(), self.body(AcceptanceSerializer)["dataset"])
-        enrolment = enrol(federation=self.federation, tenant=self.principal.tenant, dataset=dataset)
+        enrolment = enrol(federation=self.federation, tenant=self._tenant(), dataset=dataset)
         return Response(EnrolmentSerializer(enrolment).data)
+
+    def hold(self) -> None:
+        """The tenant's enrolment. Raises NotFound."""
+        visibility.place(federation=self.federation, tenant=self._tenant()).lock()
+
+    def representation(self) -> Any:
+        """The tenant's enrolment. Raises NotFound."""
+        return EnrolmentSerializer(visibility.place(federation=self.federation, tenant=self._tenant())).data
+
+    def _tenant(self) -> Tenant:
+        """The caller's, or the one that an operator invites."""
+        invited = self.principal.tenant
+        return invited or Tenant.pick(selectors.tenants(), self.body(InvitationSerializer)["tenant"])
 
 
 class OneEnrolment(FederationView):
@@ -84,7 +101,23 @@ class OneEnrolment(FederationView):
         super().load(federation_id)
         self.enrolment = Enrolment.pick(visibility.enrolments(federation=self.federation), enrolment_id)
 
+    def hold(self) -> None:
+        """The enrolment's row."""
+        self.enrolment.lock()
+
+    def representation(self) -> Any:
+        """The enrolment."""
+        return EnrolmentSerializer(self.enrolment).data
+
+    @operation("read_enrolment", tag="enrolments", answer=EnrolmentSerializer)
+    @conditional
+    def get(self, _: Request) -> Response:
+        """Read an enrolment."""
+        return Response(self.representation())
+
     @operation("leave", tag="enrolments", answer=EnrolmentSerializer)
+    @conditional
     def delete(self, _: Request) -> Response:
         """End the tenant's part: later rounds go on without it."""
-        return Response(EnrolmentSerializer(leave(enrolment=self.enrolment)).data)
+        leave(enrolment=self.enrolment)
+        return Response(self.representation())

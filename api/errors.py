@@ -25,6 +25,8 @@ STATUSES: Mapping[type[PreludeError], HTTPStatus] = {
     refusals.CursorInvalid: HTTPStatus.BAD_REQUEST,
     refusals.IdempotencyKeyInvalid: HTTPStatus.BAD_REQUEST,
     refusals.LengthRequired: HTTPStatus.LENGTH_REQUIRED,
+    refusals.PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    refusals.PreconditionInvalid: HTTPStatus.BAD_REQUEST,
     refusals.RequestNotReadable: HTTPStatus.BAD_REQUEST,
     refusals.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     refusals.UploadInterrupted: HTTPStatus.BAD_REQUEST,

@@ -1,6 +1,6 @@
 """Prefix versions: read, downloaded as a PEFT adapter, and the pointer to the published one."""
 
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 from django.http import HttpResponseBase
 from django.http.response import HttpResponse
@@ -15,6 +15,7 @@ from api.federations import FederationView
 from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
 from api.permissions import OperatorOnly
+from api.preconditions import conditional
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.archive import Archive, build_archive
@@ -83,28 +84,45 @@ class PrefixVersions(FederationView):
         return self.page(rows, PrefixVersionSerializer, measure=measures.score_versions)
 
 
-class Published(FederationView):
+class PublishedView(FederationView):
+    """The base of views of a federation's pointer."""
+
+    def hold(self) -> None:
+        """The pointer's row. Raises NotFound."""
+        visibility.published(federation=self.federation).lock()
+
+    def representation(self) -> Any:
+        """The pointer. Raises NotFound."""
+        return PublishedSerializer(visibility.published(federation=self.federation)).data
+
+
+class Published(PublishedView):
     """`/federations/{id}/published`."""
 
     @operation("read_published", tag="prefix-versions", answer=PublishedSerializer)
+    @conditional
     def get(self, _: Request) -> Response:
         """Read the pointer; there is none before the start prefix is prepared."""
-        return Response(PublishedSerializer(visibility.published(federation=self.federation)).data)
+        return Response(self.representation())
 
 
-class RollBack(FederationView):
+class RollBack(PublishedView):
     """`/federations/{id}/roll-back`."""
 
     only: ClassVar = {"POST": OperatorOnly}
 
     @operation("roll_back", tag="prefix-versions", body=RollBackSerializer, answer=PublishedSerializer)
     @idempotent
+    @conditional
     def post(self, _: Request) -> Response:
-        """Publish another version of the federation; it is a publication on record like any other."""
+        """Publish another version of the federation; it is a publication on record like any other.
+
+        The ETag is that of the pointer, as `read_published` answers it.
+        """
         wanted = self.body(RollBackSerializer)["version"]
         version = PrefixVersion.pick(visibility.prefix_versions(), wanted)
         roll_back(federation=self.federation, version=version, actor=self.principal.actor)
-        return Response(PublishedSerializer(visibility.published(federation=self.federation)).data)
+        return Response(self.representation())
 
 
 class PrefixVersionView(ApiView):

@@ -48,6 +48,28 @@ class CursorInvalid(PreludeError):
         super().__init__("The cursor is not one of this list; begin without one and follow `next`.")
 
 
+class PreconditionInvalid(PreludeError):
+    """A header that holds neither `*` nor entity tags."""
+
+    code = "precondition_invalid"
+
+    def __init__(self, *, header: str) -> None:
+        super().__init__(
+            f'The header {header} must hold `*`, or entity tags such as "3f2c…" with their quotes and commas between.'
+        )
+
+
+class PreconditionFailed(PreludeError):
+    """What is there is not what the request was made for: somebody changed it in between. Nothing was changed."""
+
+    code = "precondition_failed"
+
+    def __init__(self, *, header: str, path: str) -> None:
+        super().__init__(
+            f"{path} is not as {header} says; nothing was changed. Read it again, and send the new ETag."
+        )
+
+
 class IdempotencyKeyInvalid(PreludeError):
     """The header is there and holds no usable key."""
 

@@ -1,6 +1,6 @@
 """A federation's schedule: when its rounds open by themselves."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.utils import timezone
 from rest_framework import serializers
@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from api.federations import FederationView
 from api.fields import Body
 from api.permissions import OperatorOnly
+from api.preconditions import conditional
 from api.schema import operation
 from federation.models import Schedule
 from federation.selectors import visibility
@@ -43,19 +44,30 @@ class FederationSchedule(FederationView):
 
     only: ClassVar = {"GET": OperatorOnly, "PUT": OperatorOnly, "DELETE": OperatorOnly}
 
+    def hold(self) -> None:
+        """The federation's row, be there a schedule or not: whoever sets, removes or follows one locks that."""
+        self.federation.lock()
+
+    def representation(self) -> Any:
+        """The schedule. Raises NotFound."""
+        return ScheduleSerializer(visibility.schedule(federation=self.federation)).data
+
     @operation("read_schedule", tag="schedules", answer=ScheduleSerializer)
+    @conditional
     def get(self, _: Request) -> Response:
         """Read the schedule."""
-        return Response(ScheduleSerializer(visibility.schedule(federation=self.federation)).data)
+        return Response(self.representation())
 
     @operation("set_schedule", tag="schedules", body=NewScheduleSerializer, answer=ScheduleSerializer)
+    @conditional
     def put(self, _: Request) -> Response:
         """Make or replace the schedule."""
         rule = self.body(NewScheduleSerializer)
-        schedule = set_schedule(federation=self.federation, **rule, now=timezone.now())
-        return Response(ScheduleSerializer(schedule).data)
+        set_schedule(federation=self.federation, **rule, now=timezone.now())
+        return Response(self.representation())
 
     @operation("remove_schedule", tag="schedules", status=204)
+    @conditional
     def delete(self, _: Request) -> Response:
         """From now on rounds open by hand only; removing it again changes nothing."""
         remove_schedule(federation=self.federation)

@@ -10,7 +10,7 @@ from drf_spectacular.plumbing import ComponentRegistry
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 
-from api import idempotency
+from api import idempotency, preconditions
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -66,9 +66,14 @@ class ProblemSchema(AutoSchema):
                     "content": {"application/problem+json": {"schema": problem}},
                 },
             )
-        if getattr(getattr(self.view, self.method.lower()), "takes_idempotency_key", False):
+        if self._handler_is("takes_idempotency_key"):
             _add_idempotency_key(operation)
+        if self._handler_is("is_conditional"):
+            _add_preconditions(operation, is_read=self.method == "GET")
         return operation
+
+    def _handler_is(self, mark: str) -> bool:
+        return getattr(getattr(self.view, self.method.lower()), mark, False)
 
     def _problem_statuses(self, operation: dict[str, Any]) -> list[HTTPStatus]:
         statuses = [
@@ -85,6 +90,8 @@ class ProblemSchema(AutoSchema):
             statuses.append(HTTPStatus.NOT_FOUND)
         if "requestBody" in operation:
             statuses.append(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        if self._handler_is("is_conditional"):
+            statuses.append(HTTPStatus.PRECONDITION_FAILED)
         return sorted(statuses)
 
 
@@ -100,6 +107,28 @@ def _add_idempotency_key(operation: dict[str, Any]) -> None:
     for status, answer in operation["responses"].items():
         if status.startswith("2"):
             answer.setdefault("headers", {})[idempotency.REPLAYED] = replayed
+
+
+def _add_preconditions(operation: dict[str, Any], *, is_read: bool) -> None:
+    told = {
+        preconditions.IF_MATCH: "ETags, or `*` for any: without a match nothing is done, and 412 answered.",
+        preconditions.IF_NONE_MATCH: "ETags, or `*` for any: with a match nothing is done, and "
+        + (
+            "304 answered."
+            if is_read
+            else "412 answered; `*` alone lets the request through where nothing is."
+        ),
+    }
+    operation.setdefault("parameters", []).extend(
+        {"in": "header", "name": name, "schema": {"type": "string"}, "description": description}
+        for name, description in told.items()
+    )
+    etag = {"schema": {"type": "string"}, "description": "Tells this representation from others (strong)."}
+    if is_read:
+        operation["responses"]["304"] = {"description": "The caller's copy is what is there."}
+    for status, answer in operation["responses"].items():
+        if ("content" in answer and status.startswith("2")) or status == "304":
+            answer.setdefault("headers", {})[preconditions.ETAG] = etag
 
 
 def operation(

@@ -1,6 +1,6 @@
 """Tenants: an operator makes and reads them, a tenant reads itself."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -9,11 +9,12 @@ from rest_framework.response import Response
 from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
 from api.permissions import OperatorOnly
+from api.preconditions import conditional
 from api.schema import operation, paged
 from api.views import ApiView
 from tenants import selectors
 from tenants.models import Tenant
-from tenants.services.tenants import create_tenant
+from tenants.services.tenants import change_tenant, create_tenant
 from tenants.states import TenantState
 
 
@@ -23,6 +24,15 @@ class NewTenantSerializer(Body):
     name = serializers.CharField(max_length=200)
     slug = serializers.RegexField(
         "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=63, help_text="Small letters, digits and hyphens."
+    )
+
+
+class ChangedTenantSerializer(Body):
+    """What a tenant is to be from now on."""
+
+    name = serializers.CharField(max_length=200)
+    state = serializers.ChoiceField(
+        TenantState.choices, help_text="A suspended tenant's keys are refused, and new rounds leave it out."
     )
 
 
@@ -67,7 +77,25 @@ class Tenants(ApiView):
 class OneTenant(TenantView):
     """`/tenants/{id}`."""
 
+    only: ClassVar = {"PUT": OperatorOnly}
+
+    def hold(self) -> None:
+        """The tenant's row."""
+        self.tenant.lock()
+
+    def representation(self) -> Any:
+        """The tenant."""
+        return TenantSerializer(self.tenant).data
+
     @operation("read_tenant", tag="tenants", answer=TenantSerializer)
+    @conditional
     def get(self, _: Request) -> Response:
         """Read a tenant."""
-        return Response(TenantSerializer(self.tenant).data)
+        return Response(self.representation())
+
+    @operation("change_tenant", tag="tenants", body=ChangedTenantSerializer, answer=TenantSerializer)
+    @conditional
+    def put(self, _: Request) -> Response:
+        """Rename a tenant, suspend it, or lift that; its slug stays."""
+        change_tenant(tenant=self.tenant, **self.body(ChangedTenantSerializer))
+        return Response(self.representation())

@@ -5,6 +5,7 @@ import time
 from typing import ClassVar, Self
 from uuid import UUID
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models
 
 from tenants.errors import NotFound
@@ -71,3 +72,13 @@ class Identified(models.Model):
         if found is None:
             raise NotFound(kind=str(cls._meta.verbose_name), public_id=public_id)
         return found
+
+    def lock(self) -> None:
+        """Take the row's lock and reload it: what follows in this transaction decides on what is true now.
+
+        Raises NotFound when the row is no longer there.
+        """
+        try:
+            self.refresh_from_db(from_queryset=type(self)._base_manager.select_for_update())
+        except ObjectDoesNotExist:
+            raise NotFound(kind=str(self._meta.verbose_name), public_id=self.public_id) from None

@@ -7,9 +7,10 @@ from django.db import models, transaction
 from django.db.models.functions import Now
 
 from tenants.errors import PreludeError
+from tenants.ids import Identified
 
 
-class Stateful(models.Model):
+class Stateful(Identified):
     """A row whose state changes through `move_to` alone."""
 
     transitions: ClassVar[Mapping[str, tuple[str, ...]]]
@@ -42,10 +43,6 @@ class Stateful(models.Model):
             self.save(update_fields=written)
             self.refresh_from_db(fields=written)
             self.record_move(origin)
-
-    def lock(self) -> None:
-        """Take the row's lock and reload it: what follows in this transaction decides on what is true now."""
-        self.refresh_from_db(from_queryset=type(self)._base_manager.select_for_update())
 
     @property
     def is_finished(self) -> bool:

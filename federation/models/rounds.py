@@ -23,13 +23,12 @@ from federation.states import (
     LocalRunState,
     RoundState,
 )
-from tenants.ids import Identified
 from tenants.leases import Leased
 from tenants.models import Dataset, Tenant, TenantOwned
 from tenants.transitions import Stateful
 
 
-class FederatedRound(Identified, Stateful):
+class FederatedRound(Stateful):
     """One turn of a federation: tenants train from the parent version, the mean of their changes is the candidate."""
 
     id_prefix = "rnd"

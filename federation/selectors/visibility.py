@@ -21,6 +21,7 @@ from federation.models import (
 from federation.states import BaseModelState, EnrolmentState
 from tenants import scoping
 from tenants.errors import NotFound, ScopeMissing
+from tenants.models import Tenant
 
 _TAKES_PART = (EnrolmentState.INVITED, EnrolmentState.ACTIVE)
 
@@ -38,6 +39,14 @@ def federations() -> QuerySet[Federation]:
 def enrolments(*, federation: Federation) -> QuerySet[Enrolment]:
     """A federation's enrolments: a tenant sees its own."""
     return Enrolment.objects.filter(federation=federation)
+
+
+def place(*, federation: Federation, tenant: Tenant) -> Enrolment:
+    """A tenant's enrolment, whatever became of it. Raises NotFound when it was never invited."""
+    found = enrolments(federation=federation).filter(tenant=tenant).first()
+    if found is None:
+        raise NotFound(kind="enrolment of tenant", public_id=tenant.public_id)
+    return found
 
 
 def rounds() -> QuerySet[FederatedRound]:

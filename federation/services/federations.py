@@ -96,6 +96,7 @@ def invite(*, federation: Federation, tenant: Tenant) -> Enrolment:
             after = audit.fields(enrolment, "federation", "tenant", "state")
             audit.record(action="enrolment.invited", subject=enrolment, after=after)
             return enrolment
+        enrolment.lock()
         if enrolment.state != EnrolmentState.LEFT:
             raise AlreadyInvited(tenant_id=tenant.public_id, federation_id=federation.public_id)
         _place(enrolment, "enrolment.invited", EnrolmentState.INVITED, None)
@@ -126,6 +127,7 @@ def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolm
 def leave(*, enrolment: Enrolment) -> Enrolment:
     """Give the place up: later rounds go on without the tenant."""
     with transaction.atomic():
+        enrolment.lock()
         _place(enrolment, "enrolment.left", EnrolmentState.LEFT, None)
     return enrolment
 

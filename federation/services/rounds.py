@@ -20,6 +20,7 @@ from federation.states import (
 )
 from tenants import dispatch
 from tenants.services import audit
+from tenants.states import TenantState
 
 _UNFINISHED_EVALUATION = tuple(state for state, targets in EVALUATION_TRANSITIONS.items() if targets)
 
@@ -55,7 +56,9 @@ def _check_free(federation: Federation) -> None:
 
 
 def _active(federation: Federation) -> list[Enrolment]:
-    active = Enrolment.objects.filter(federation=federation, state=EnrolmentState.ACTIVE)
+    active = Enrolment.objects.filter(
+        federation=federation, state=EnrolmentState.ACTIVE, tenant__state=TenantState.ACTIVE
+    )
     return list(active.select_related("tenant", "dataset").order_by("tenant_id"))
 
 

@@ -24,13 +24,17 @@ log = structlog.get_logger(__name__)
 def set_schedule(
     *, federation: Federation, every_minutes: int | None, cron: str, time_zone: str, now: datetime
 ) -> Schedule:
-    """Make or replace the federation's schedule. Raises ScheduleInvalid."""
+    """Make or replace the federation's schedule. Raises ScheduleInvalid.
+
+    The federation's lock lets two that find no schedule take turns; `open_due_rounds` holds it too.
+    """
     if (every_minutes is None) == (cron == ""):
         raise ScheduleInvalid(problem="give either every_minutes or cron")
     due = next_due(every_minutes=every_minutes, cron=cron, time_zone=time_zone, after=now)
     rule = {"every_minutes": every_minutes, "cron": cron, "time_zone": time_zone}
     with transaction.atomic():
-        old = Schedule.objects.select_for_update().filter(federation=federation).first()
+        federation.lock()
+        old = Schedule.objects.filter(federation=federation).first()
         schedule, _ = Schedule.objects.update_or_create(
             federation=federation, defaults={**rule, "next_due_at": due}
         )
@@ -43,7 +47,8 @@ def set_schedule(
 def remove_schedule(*, federation: Federation) -> None:
     """From now on rounds open by hand only."""
     with transaction.atomic():
-        schedule = Schedule.objects.select_for_update().filter(federation=federation).first()
+        federation.lock()
+        schedule = Schedule.objects.filter(federation=federation).first()
         if schedule is not None:
             before = audit.fields(schedule, "federation", "every_minutes", "cron", "time_zone")
             audit.record(action="schedule.removed", subject=schedule, before=before)
@@ -79,12 +84,12 @@ def open_due_rounds(*, now: datetime) -> int:
 
 def _open_if_due(schedule_id: UUID, now: datetime) -> int:
     with transaction.atomic():
-        due = Schedule.objects.select_for_update(skip_locked=True).filter(
+        due = Schedule.objects.select_for_update(skip_locked=True, of=("self", "federation")).filter(
             pk=schedule_id, next_due_at__lte=now
         )
         schedule = due.select_related("federation").first()
         if schedule is None:
-            return 0  # another ticker has it
+            return 0  # another ticker has it, or somebody is changing it: then the next look finds it
         due_at = schedule.next_due_at
         schedule.next_due_at = _following(schedule, now)
         try:

@@ -12,7 +12,7 @@ from tenants.errors import MembershipExists, TenantSlugTaken
 from tenants.ids import uuid7
 from tenants.models import Membership, Tenant
 from tenants.services import audit
-from tenants.states import Role
+from tenants.states import Role, TenantState
 
 
 def create_tenant(*, name: str, slug: str) -> Tenant:
@@ -25,6 +25,23 @@ def create_tenant(*, name: str, slug: str) -> Tenant:
     except IntegrityError:
         raise TenantSlugTaken(slug=slug) from None
     audit.record(action="tenant.created", subject=tenant, after=audit.fields(tenant, "name", "slug", "state"))
+    return tenant
+
+
+def change_tenant(*, tenant: Tenant, name: str | None = None, state: TenantState | None = None) -> Tenant:
+    """Rename the tenant, suspend it, or lift that; what is not given stays.
+
+    From the next request on a suspended tenant's keys are refused, and no new round takes it in. Work that is under way
+    goes on to its end: it was sent while the tenant took part, and others' rounds count on it.
+    """
+    with transaction.atomic():
+        tenant.lock()
+        before = audit.fields(tenant, "name", "state")
+        tenant.name, tenant.state = name or tenant.name, state or tenant.state
+        tenant.save(update_fields=["name", "state"])
+        audit.record(
+            action="tenant.changed", subject=tenant, before=before, after=audit.fields(tenant, *before)
+        )
     return tenant
 
 

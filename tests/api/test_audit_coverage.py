@@ -49,6 +49,9 @@ _ENROLMENTS = "federations/<str:federation_id>/enrolments"
 _SCHEDULE = "federations/<str:federation_id>/schedule"
 CALLS: dict[tuple[str, str], list[Call]] = {
     ("post", "tenants"): [Call(OPERATOR, "tenant.created", {"name": "Hooli", "slug": "hooli"})],
+    ("put", "tenants/<str:tenant_id>"): [
+        Call(OPERATOR, "tenant.changed", {"name": "Acme", "state": "suspended"})
+    ],
     ("post", "tenants/<str:tenant_id>/keys"): [Call(OPERATOR, "api_key.created", {"name": "k"})],
     ("delete", "tenants/<str:tenant_id>/keys/<str:key_id>"): [Call(OPERATOR, "api_key.revoked")],
     ("post", "tenants/<str:tenant_id>/members"): [

@@ -9,6 +9,7 @@ from rest_framework.test import APIClient
 from tenants import scoping
 from tenants.models import ApiKey, Tenant
 from tenants.services.api_keys import create_api_key
+from tenants.services.tenants import change_tenant
 from tenants.states import TenantState
 from tests.api.problems import problem
 
@@ -60,8 +61,12 @@ def test_a_revoked_key_opens_nothing_at_once(acme: Tenant) -> None:
 
 
 def test_a_suspended_tenants_key_is_refused(acme_client: APIClient, acme: Tenant) -> None:
+    for state, status in ((TenantState.SUSPENDED, 403), (TenantState.ACTIVE, 200)):
+        with scoping.platform():
+            change_tenant(tenant=acme, state=state)
+        assert acme_client.get(ME).status_code == status
     with scoping.platform():
-        Tenant.objects.filter(pk=acme.pk).update(state=TenantState.SUSPENDED)
+        change_tenant(tenant=acme, state=TenantState.SUSPENDED)
     problem(acme_client.get(ME), 403, "tenant_suspended")
 
 

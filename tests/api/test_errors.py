@@ -204,4 +204,4 @@ def test_a_method_that_a_path_does_not_have_says_nothing_of_what_is_addressed(
     for tenant_id in (acme.public_id, f"tnt_{'0' * 26}"):
         answer = globex_client.patch(f"/api/v1/tenants/{tenant_id}")
         problem(answer, 405, "method_not_allowed")
-        assert answer["Allow"] == "GET, HEAD"
+        assert answer["Allow"] == "GET, HEAD, PUT"

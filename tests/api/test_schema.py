@@ -45,7 +45,7 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
     found = {f"{method.upper()} {path.removeprefix('/api/v1')}" for path, method, _ in operations(document)}
     assert found == set(
         """GET /me
-        GET /tenants|POST /tenants|GET /tenants/{tenant_id}
+        GET /tenants|POST /tenants|GET /tenants/{tenant_id}|PUT /tenants/{tenant_id}
         GET /tenants/{tenant_id}/keys|POST /tenants/{tenant_id}/keys|DELETE /tenants/{tenant_id}/keys/{key_id}
         GET /tenants/{tenant_id}/members|POST /tenants/{tenant_id}/members
         DELETE /tenants/{tenant_id}/members/{member_id}
@@ -53,6 +53,7 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         GET /base-models|POST /base-models|GET /base-models/{base_model_id}
         GET /federations|POST /federations|GET /federations/{federation_id}|PUT /federations/{federation_id}
         GET /federations/{federation_id}/enrolments|POST /federations/{federation_id}/enrolments
+        GET /federations/{federation_id}/enrolments/{enrolment_id}
         DELETE /federations/{federation_id}/enrolments/{enrolment_id}
         GET /federations/{federation_id}/rounds|POST /federations/{federation_id}/rounds
         GET /rounds/{round_id}|POST /rounds/{round_id}/cancel|GET /rounds/{round_id}/events

@@ -197,7 +197,7 @@ def test_a_viewer_sees_everything_and_can_change_nothing(
     live = rounds.start(federation)
     with scoping.platform():
         version = PrefixVersion.objects.get(federation=federation, number=0)
-        key, enrolment = ApiKey.objects.get(), Enrolment.objects.first()
+        key, enrolment = ApiKey.objects.get(), Enrolment.objects.select_related("tenant").first()
         membership, schedule = Membership.objects.get(), Schedule.objects.get()
     assert enrolment is not None
     for page in (reverse("admin:index"), change_url(federation), change_url(live)):
@@ -209,6 +209,8 @@ def test_a_viewer_sees_everything_and_can_change_nothing(
         action_url(schedule, "remove"),
         action_url(enrolment, "leave"),
         action_url(key, "revoke"),
+        action_url(enrolment.tenant, "suspend"),
+        action_url(enrolment.tenant, "lift_suspension"),
         action_url(membership, "remove"),
         *(
             add_url(model)

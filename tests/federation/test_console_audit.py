@@ -17,6 +17,7 @@ from tenants import scoping
 from tenants.admin.people import OnRecord
 from tenants.admin.rows import ServiceRows, change_url
 from tenants.models import ApiKey, AuditEntry, Membership, Tenant
+from tenants.states import TenantState
 from tests.factories import (
     ApiKeyFactory,
     BaseModelFactory,
@@ -106,6 +107,11 @@ FORMS: dict[type[Model], tuple[str, Callable[[], dict[str, Any]]]] = {
     ),
 }
 BUTTONS: dict[tuple[type[Model], str], tuple[str, Callable[[], Model]]] = {
+    (Tenant, "suspend"): ("tenant.changed", TenantFactory.create),
+    (Tenant, "lift-suspension"): (
+        "tenant.changed",
+        lambda: TenantFactory.create(state=TenantState.SUSPENDED),
+    ),
     (ApiKey, "revoke"): ("api_key.revoked", ApiKeyFactory.create),
     (Membership, "remove"): ("member.removed", MembershipFactory.create),
     (Enrolment, "leave"): ("enrolment.left", _enrolment),

@@ -27,6 +27,7 @@ from tenants import scoping
 from tenants.admin.rows import change_url
 from tenants.models import ApiKey, Dataset, Membership, Tenant
 from tenants.services.api_keys import authenticate
+from tenants.states import TenantState
 from tests.factories import (
     BaseModelFactory,
     DatasetFactory,
@@ -126,6 +127,17 @@ def test_a_schedule_is_set_shown_with_three_times_and_removed(
     operator.post(action_url(schedule, "remove"))
     with scoping.platform():
         assert not Schedule.objects.exists()
+
+
+def test_a_tenant_is_suspended_and_that_is_lifted(operator: Client, acme: Tenant) -> None:
+    for button, offered_next, state in (
+        ("suspend", "Lift suspension", TenantState.SUSPENDED),
+        ("lift_suspension", "Suspend", TenantState.ACTIVE),
+    ):
+        shown = text_of(operator.post(action_url(acme, button), follow=True))
+        assert f">{offered_next}<" in re.sub(r"\s*([<>])\s*", r"\1", shown)
+        with scoping.platform():
+            assert Tenant.objects.get().state == state
 
 
 def test_a_schedule_that_cannot_be_read_is_told_above_the_form(

@@ -25,6 +25,8 @@ from federation.states import (
 )
 from tenants import scoping, storage
 from tenants.errors import LeaseLost
+from tenants.services.tenants import change_tenant
+from tenants.states import TenantState
 from tests.conftest import Message
 from tests.factories import FederationFactory, ready_federation
 from tests.federation import rounds as steps
@@ -220,6 +222,28 @@ def test_refused_starts_change_nothing() -> None:
             0,
             0,
         )
+
+
+def test_a_round_leaves_suspended_tenants_out_and_ends_what_it_began_with_them() -> None:
+    federation = ready_federation(n_tenants=3, quorum=2)
+    first = steps.start(federation)
+    with scoping.platform():
+        suspended = steps.runs_of(first)[0].tenant
+        change_tenant(tenant=suspended, state=TenantState.SUSPENDED)
+    steps.train_all(first)
+    steps.score_all(first, parent=0.5, candidate=0.6)
+    assert steps.reload(first).state == RoundState.PUBLISHED
+    assert states_of(first) == [LocalRunState.ACCEPTED] * 3
+    assert suspended not in [local_run.tenant for local_run in steps.runs_of(steps.start(federation))]
+
+
+def test_a_suspended_tenant_counts_for_no_quorum() -> None:
+    federation = ready_federation(n_tenants=2, quorum=2)
+    with scoping.platform():
+        place = federation.enrolments.select_related("tenant").earliest("pk")
+        change_tenant(tenant=place.tenant, state=TenantState.SUSPENDED)
+        with pytest.raises(QuorumOutOfReach):
+            rounds.start_round(federation=federation)
 
 
 def test_a_federation_has_one_live_round_at_most() -> None:
