@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ComponentRegistry
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework import serializers
 
 from api import idempotency, preconditions
@@ -71,6 +71,11 @@ class ProblemSchema(AutoSchema):
         if self._handler_is("is_conditional"):
             _add_preconditions(operation, is_read=self.method == "GET")
         return operation
+
+    def _get_request_for_media_type(self, serializer: Any, direction: str = "request") -> tuple[Any, bool]:
+        """A body that is one of several forms is required as any other; the base class cannot tell."""
+        schema, is_required = super()._get_request_for_media_type(serializer, direction)  # type: ignore[no-untyped-call]
+        return schema, is_required or isinstance(serializer, PolymorphicProxySerializer)
 
     def _handler_is(self, mark: str) -> bool:
         return getattr(getattr(self.view, self.method.lower()), mark, False)
