@@ -3,6 +3,10 @@
 Two kinds share `STORAGES["blobs"]`: content-addressed blobs (prefix versions and updates; their name is their
 SHA-256, so a second `put` of the same bytes is harmless) and tenants' encrypted files, under random names
 that tell nothing.
+
+A name opens nothing by itself: no path of the web serves one, and whoever reads takes it from a row that the scope in
+force let it read. Whoever can name a content-addressed blob has its bytes already. No two tenants share one that is
+theirs: an update names its tenant, round and attempt within, or is refused. Blobs of this kind are never deleted.
 """
 
 import hashlib

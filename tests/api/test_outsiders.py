@@ -1,9 +1,13 @@
 """With Globex's key, every id of Acme's on every path of the document: there is no such thing."""
 
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from federation.models import FederatedRound, PrefixVersion
@@ -48,15 +52,21 @@ def of_acme(acme: Tenant) -> dict[str, Identified]:
     }
 
 
-def answers(client: APIClient, ids: dict[str, str]) -> dict[str, tuple[int, dict[str, Any]]]:
-    """What each operation with an id in its path answers: by operation, status and body."""
+def addressed() -> Iterator[tuple[str, str, str]]:
+    """Each operation with an id in its path: its name, path and method."""
     document = Client().get("/api/v1/openapi.json").json()
-    found = {}
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             if "{" in path:
-                answer = getattr(client, method)(path.format(**ids))
-                found[operation["operationId"]] = (answer.status_code, answer.json())
+                yield operation["operationId"], path, method
+
+
+def answers(client: APIClient, ids: dict[str, str]) -> dict[str, tuple[int, dict[str, Any]]]:
+    """What each operation with an id in its path answers: by operation, status and body."""
+    found = {}
+    for name, path, method in addressed():
+        answer = getattr(client, method)(path.format(**ids))
+        found[name] = (answer.status_code, answer.json())
     return found
 
 
@@ -74,6 +84,30 @@ def test_everything_answers_as_if_it_were_not_there(
         expected = missing[name][1]
         del body["request_id"], expected["request_id"]
         assert body == expected, name
+
+
+def statements(client: APIClient, ids: dict[str, str]) -> dict[str, list[str]]:
+    """What each of those operations asks the database, but for values and the numbers of savepoints."""
+    found: dict[str, list[str]] = {}
+    for name, path, method in addressed():
+        with CaptureQueriesContext(connection) as captured:
+            getattr(client, method)(path.format(**ids))
+        found[name] = [re.sub(r"'[^']*'|_x\d+", "?", query["sql"]) for query in captured]
+    return found
+
+
+def test_it_takes_the_same_work_to_find_that_nothing_is_there(
+    globex_client: APIClient, of_acme: dict[str, Identified]
+) -> None:
+    """The same statements in the same order, each by the same index: there is no more that could take longer."""
+    real = {name: row.public_id for name, row in of_acme.items()}
+    unknown = {name: f"{row.id_prefix}_{'0' * 26}" for name, row in of_acme.items()}
+    globex_client.get("/api/v1/me")  # the key's first use of the minute is noted
+    hidden, missing = statements(globex_client, real), statements(globex_client, unknown)
+    assert len(hidden) > 20
+    for name, asked in hidden.items():
+        assert len(asked) > 3, name
+        assert asked == missing[name], name
 
 
 def test_lists_are_empty_and_stay_so(globex_client: APIClient, of_acme: dict[str, Identified]) -> None:
