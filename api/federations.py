@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from api.fields import Body, PublicIdField, RefusalField
 from api.idempotency import idempotent
 from api.permissions import OperatorOnly
+from api.preconditions import conditional
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.models import BaseModel, Federation
@@ -117,15 +118,25 @@ class OneFederation(FederationView):
 
     only: ClassVar = {"PUT": OperatorOnly}
 
+    def hold(self) -> None:
+        """The federation's row."""
+        self.federation.lock()
+
+    def representation(self) -> Any:
+        """The federation."""
+        return FederationSerializer(self.federation).data
+
     @operation("read_federation", tag="federations", answer=FederationSerializer)
+    @conditional
     def get(self, _: Request) -> Response:
         """Read a federation."""
-        return Response(FederationSerializer(self.federation).data)
+        return Response(self.representation())
 
     @operation(
         "change_federation", tag="federations", body=FederationChangeSerializer, answer=FederationSerializer
     )
+    @conditional
     def put(self, _: Request) -> Response:
         """Change when its waiting work is done, from the next start on."""
-        changed = change_federation(federation=self.federation, **self.body(FederationChangeSerializer))
-        return Response(FederationSerializer(changed).data)
+        change_federation(federation=self.federation, **self.body(FederationChangeSerializer))
+        return Response(self.representation())

@@ -27,7 +27,7 @@ class NewTenantSerializer(Body):
     )
 
 
-class ChangedTenantSerializer(Body):
+class TenantChangeSerializer(Body):
     """What a tenant is to be from now on."""
 
     name = serializers.CharField(max_length=200)
@@ -93,9 +93,9 @@ class OneTenant(TenantView):
         """Read a tenant."""
         return Response(self.representation())
 
-    @operation("change_tenant", tag="tenants", body=ChangedTenantSerializer, answer=TenantSerializer)
+    @operation("change_tenant", tag="tenants", body=TenantChangeSerializer, answer=TenantSerializer)
     @conditional
     def put(self, _: Request) -> Response:
         """Rename a tenant, suspend it, or lift that; its slug stays."""
-        change_tenant(tenant=self.tenant, **self.body(ChangedTenantSerializer))
+        change_tenant(tenant=self.tenant, **self.body(TenantChangeSerializer))
         return Response(self.representation())

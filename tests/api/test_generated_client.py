@@ -123,7 +123,7 @@ def test_an_idempotency_key_and_a_precondition_are_arguments(operator: Any, acme
     seen = call("tenants.read_tenant", operator, acme.public_id).headers["ETag"]
     unchanged = call("tenants.read_tenant", operator, acme.public_id, if_none_match=seen)
     assert (unchanged.status_code, unchanged.parsed) == (304, None)
-    changed = models.ChangedTenantRequest(name="Acme Ltd", state=models.TenantState.SUSPENDED)
+    changed = models.TenantChangeRequest(name="Acme Ltd", state=models.TenantState.SUSPENDED)
     statuses = [
         call("tenants.change_tenant", operator, acme.public_id, body=changed, if_match=seen).status_code
         for _ in range(2)

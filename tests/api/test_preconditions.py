@@ -106,10 +106,16 @@ def test_the_pointer_is_moved_by_who_has_seen_where_it_points(
 
 
 @pytest.mark.django_db
-def test_a_tenant_is_changed_by_who_has_seen_it(operator_client: APIClient, acme: Tenant) -> None:
-    path = f"/api/v1/tenants/{acme.public_id}"
+@pytest.mark.parametrize("room", ["tenants", "federations"])
+def test_a_tenant_or_federation_is_changed_by_who_has_seen_it(
+    operator_client: APIClient, acme: Tenant, room: str
+) -> None:
+    row, body = {
+        "tenants": (acme, {"name": "Acme Ltd", "state": "active"}),
+        "federations": (FederationFactory.create(), {"priority": "urgent", "weight": 3}),
+    }[room]
+    path = f"/api/v1/{room}/{row.public_id}"
     seen = operator_client.get(path)["ETag"]
-    body = {"name": "Acme Ltd", "state": "active"}
     changed = operator_client.put(path, body, format="json", headers={"If-Match": seen})
     assert changed.status_code == 200
     assert changed["ETag"] == operator_client.get(path)["ETag"] != seen
@@ -253,7 +259,8 @@ def test_the_document_tells_of_it(db: None) -> None:
         if "412" in operation["responses"]
     }
     assert set(found) >= {
-        *("read_tenant", "change_tenant", "read_enrolment", "enrol", "leave", "read_published", "roll_back"),
+        *("read_tenant", "change_tenant", "read_federation", "change_federation"),
+        *("read_enrolment", "enrol", "leave", "read_published", "roll_back"),
         *("read_schedule", "set_schedule", "remove_schedule"),
     }
     for name, operation in found.items():
