@@ -1,5 +1,6 @@
 """A federation's schedule: when its rounds open by themselves."""
 
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.utils import timezone
@@ -14,7 +15,7 @@ from api.preconditions import conditional
 from api.schema import operation
 from federation.models import Schedule
 from federation.selectors import visibility
-from federation.services.schedules import remove_schedule, set_schedule
+from federation.services.schedules import next_times, remove_schedule, set_schedule
 
 _MINUTES_A_YEAR = 366 * 24 * 60
 
@@ -27,6 +28,7 @@ class NewScheduleSerializer(Body):
     )
     cron = serializers.CharField(max_length=200, allow_blank=True, default="")
     time_zone = serializers.CharField(max_length=64, default="UTC")
+    is_paused = serializers.BooleanField(default=False, help_text="Its times pass without a round.")
 
 
 class ScheduleSerializer(serializers.Serializer[Schedule]):
@@ -35,8 +37,16 @@ class ScheduleSerializer(serializers.Serializer[Schedule]):
     every_minutes = serializers.IntegerField(allow_null=True)
     cron = serializers.CharField(help_text="Empty where there is an interval.")
     time_zone = serializers.CharField()
+    is_paused = serializers.BooleanField()
     next_due_at = serializers.DateTimeField()
+    next_times = serializers.SerializerMethodField(
+        help_text="The next times at which a round opens; none while it is paused."
+    )
     last_outcome = serializers.CharField(help_text="What came of the last due time.")
+
+    def get_next_times(self, row: Schedule) -> list[datetime]:
+        """In the rule's own words, the first being `next_due_at`."""
+        return next_times(row)
 
 
 class FederationSchedule(FederationView):

@@ -13,11 +13,11 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_safe
 
 from federation.admin.federation_form import FederationForm
-from federation.admin.schedules import next_times
 from federation.models import Federation, Schedule
 from federation.selectors import charts, standing
 from federation.selectors.progress import live_rounds
 from federation.services.rounds import start_round
+from federation.services.schedules import next_times
 from federation.states import ROUND_LIVE, EnrolmentState, FederationState
 from tenants.admin.row_actions import Done, RowAction
 from tenants.admin.rows import ServiceRows, change_url, require

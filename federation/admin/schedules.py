@@ -1,6 +1,5 @@
 """Schedules: when a federation's rounds open by themselves."""
 
-from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -9,26 +8,10 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
 from federation.models import Federation, Schedule
-from federation.services.schedules import next_due, remove_schedule, set_schedule
+from federation.services.schedules import pause_schedule, remove_schedule, resume_schedule, set_schedule
 from tenants.admin.forms import ServiceForm, row_choice
 from tenants.admin.row_actions import Done, RowAction
 from tenants.admin.rows import ServiceRows, change_url
-
-N_NEXT_TIMES = 3
-
-
-def next_times(schedule: Schedule) -> list[datetime]:
-    """The next times at which the schedule is due."""
-    times = [schedule.next_due_at]
-    while len(times) < N_NEXT_TIMES:
-        after = next_due(
-            every_minutes=schedule.every_minutes,
-            cron=schedule.cron,
-            time_zone=schedule.time_zone,
-            after=times[-1],
-        )
-        times.append(after)
-    return times
 
 
 class ScheduleForm(ServiceForm):
@@ -67,6 +50,18 @@ class ScheduleForm(ServiceForm):
         return f"Rounds of {row.federation} open by themselves: {row}."
 
 
+def _pause(schedule: Schedule, _actor: str) -> Done:
+    pause_schedule(schedule=schedule)
+    told = f"The schedule of {schedule.federation} is paused: its times pass without a round."
+    return Done(told, change_url(schedule.federation))
+
+
+def _resume(schedule: Schedule, _actor: str) -> Done:
+    resume_schedule(schedule=schedule, now=timezone.now())
+    told = f"Rounds of {schedule.federation} open by themselves again, {schedule}."
+    return Done(told, change_url(schedule.federation))
+
+
 def _remove(schedule: Schedule, _actor: str) -> Done:
     remove_schedule(federation=schedule.federation)
     told = f"Rounds of {schedule.federation} open by hand only."
@@ -80,6 +75,24 @@ class ScheduleRows(ServiceRows):
     add_form = ScheduleForm
     row_actions = (
         RowAction(
+            name="pause",
+            label="Pause",
+            icon="pause",
+            question="Pause the schedule “{row}”? Its times pass without a round until it is resumed.",
+            permission="federation.change_schedule",
+            run=_pause,
+            is_offered=lambda schedule: not schedule.is_paused,
+        ),
+        RowAction(
+            name="resume",
+            label="Resume",
+            icon="resume",
+            question="Resume the schedule “{row}”? Rounds open by themselves from its next time on.",
+            permission="federation.change_schedule",
+            run=_resume,
+            is_offered=lambda schedule: schedule.is_paused,
+        ),
+        RowAction(
             name="remove",
             label="Remove schedule",
             icon="event_busy",
@@ -89,8 +102,17 @@ class ScheduleRows(ServiceRows):
             style="danger",
         ),
     )
-    list_display = ("federation", "__str__", "next_due_at", "last_outcome")
+    list_display = ("federation", "__str__", "is_paused", "next_due_at", "last_outcome")
     list_select_related = ("federation",)
     search_fields = ("federation__name", "cron")
-    fields = ("federation", "every_minutes", "cron", "time_zone", "next_due_at", "last_outcome", "identifier")
+    fields = (
+        "federation",
+        "every_minutes",
+        "cron",
+        "time_zone",
+        "is_paused",
+        "next_due_at",
+        "last_outcome",
+        "identifier",
+    )
     readonly_fields = ("identifier", "last_outcome")

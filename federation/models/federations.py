@@ -149,6 +149,7 @@ class Schedule(Identified):
     time_zone = models.CharField(max_length=64, default="UTC")
     next_due_at = models.DateTimeField()
     last_outcome = models.TextField(blank=True, default="", editable=False)
+    is_paused = models.BooleanField(default=False)
 
     class Meta:
         verbose_name = "schedule"

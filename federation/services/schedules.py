@@ -2,6 +2,7 @@
 
 Missed times collapse: after an outage the schedule opens one round for the latest due time and goes on from now. A time
 that comes while a round is live, or when the quorum is out of reach, is skipped and the reason is kept in the row.
+Times that pass while a schedule is paused are no missed times: it goes on with the first one after it is resumed.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 import structlog
 from cronsim import CronSim, CronSimError
 from django.db import transaction
+from django.db.models import QuerySet
 
 from federation.errors import ScheduleInvalid
 from federation.models import Federation, Schedule
@@ -21,8 +23,17 @@ from tenants.services import audit
 log = structlog.get_logger(__name__)
 
 
+N_NEXT_TIMES = 3
+
+
 def set_schedule(
-    *, federation: Federation, every_minutes: int | None, cron: str, time_zone: str, now: datetime
+    *,
+    federation: Federation,
+    every_minutes: int | None,
+    cron: str,
+    time_zone: str,
+    is_paused: bool = False,
+    now: datetime,
 ) -> Schedule:
     """Make or replace the federation's schedule. Raises ScheduleInvalid.
 
@@ -31,7 +42,7 @@ def set_schedule(
     if (every_minutes is None) == (cron == ""):
         raise ScheduleInvalid(problem="give either every_minutes or cron")
     due = next_due(every_minutes=every_minutes, cron=cron, time_zone=time_zone, after=now)
-    rule = {"every_minutes": every_minutes, "cron": cron, "time_zone": time_zone}
+    rule = {"every_minutes": every_minutes, "cron": cron, "time_zone": time_zone, "is_paused": is_paused}
     with transaction.atomic():
         federation.lock()
         old = Schedule.objects.filter(federation=federation).first()
@@ -44,18 +55,55 @@ def set_schedule(
     return schedule
 
 
+def pause_schedule(*, schedule: Schedule) -> Schedule:
+    """Its times pass without a round until it is resumed."""
+    return _set_paused(schedule, is_paused=True, action="schedule.paused")
+
+
+def resume_schedule(*, schedule: Schedule, now: datetime) -> Schedule:
+    """Rounds open by themselves again, from the first due time after `now` on."""
+    return _set_paused(schedule, is_paused=False, action="schedule.resumed", now=now)
+
+
+def _set_paused(schedule: Schedule, *, is_paused: bool, action: str, now: datetime | None = None) -> Schedule:
+    with transaction.atomic():
+        schedule.federation.lock()
+        schedule.refresh_from_db()
+        before = audit.fields(schedule, "is_paused")
+        schedule.is_paused = is_paused
+        if now is not None:
+            schedule.next_due_at = _following(schedule, now)
+        schedule.save(update_fields=["is_paused", "next_due_at"])
+        audit.record(
+            action=action, subject=schedule, before=before, after=audit.fields(schedule, "is_paused")
+        )
+    return schedule
+
+
+def next_times(schedule: Schedule) -> list[datetime]:
+    """The next times at which it opens rounds; none while it is paused."""
+    if schedule.is_paused:
+        return []
+    times = [schedule.next_due_at]
+    while len(times) < N_NEXT_TIMES:
+        times.append(next_due(**schedule.as_rule(), after=times[-1]))
+    return times
+
+
 def remove_schedule(*, federation: Federation) -> None:
     """From now on rounds open by hand only."""
     with transaction.atomic():
         federation.lock()
         schedule = Schedule.objects.filter(federation=federation).first()
         if schedule is not None:
-            before = audit.fields(schedule, "federation", "every_minutes", "cron", "time_zone")
+            before = audit.fields(schedule, "federation", "every_minutes", "cron", "time_zone", "is_paused")
             audit.record(action="schedule.removed", subject=schedule, before=before)
             schedule.delete()
 
 
-def next_due(*, every_minutes: int | None, cron: str, time_zone: str, after: datetime) -> datetime:
+def next_due(
+    *, every_minutes: int | None = None, cron: str = "", time_zone: str = "UTC", after: datetime
+) -> datetime:
     """The first due time later than `after`; a cron line is read in its time zone, as Debian's cron reads it."""
     if every_minutes is not None:
         if every_minutes < 1:
@@ -74,7 +122,7 @@ def next_due(*, every_minutes: int | None, cron: str, time_zone: str, after: dat
 def open_due_rounds(*, now: datetime) -> int:
     """Open the round of each schedule that is due; any number of tickers may call this at once. Returns how many."""
     n_opened = 0
-    for schedule_id in Schedule.objects.filter(next_due_at__lte=now).values_list("pk", flat=True):
+    for schedule_id in _due(now).values_list("pk", flat=True):
         try:
             n_opened += _open_if_due(schedule_id, now)
         except Exception:  # one schedule's trouble holds up no other
@@ -84,9 +132,7 @@ def open_due_rounds(*, now: datetime) -> int:
 
 def _open_if_due(schedule_id: UUID, now: datetime) -> int:
     with transaction.atomic():
-        due = Schedule.objects.select_for_update(skip_locked=True, of=("self", "federation")).filter(
-            pk=schedule_id, next_due_at__lte=now
-        )
+        due = _due(now).select_for_update(skip_locked=True, of=("self", "federation")).filter(pk=schedule_id)
         schedule = due.select_related("federation").first()
         if schedule is None:
             return 0  # another ticker has it, or somebody is changing it: then the next look finds it
@@ -101,8 +147,14 @@ def _open_if_due(schedule_id: UUID, now: datetime) -> int:
         return int("opened" in schedule.last_outcome)
 
 
+def _due(now: datetime) -> QuerySet[Schedule]:
+    return Schedule.objects.filter(next_due_at__lte=now, is_paused=False)
+
+
 def _following(schedule: Schedule, now: datetime) -> datetime:
     due = schedule.next_due_at
+    if due > now:
+        return due
     if schedule.every_minutes:  # keep to the raster that the schedule began
         step = timedelta(minutes=schedule.every_minutes)
         return due + step * ((now - due) // step + 1)

@@ -40,6 +40,18 @@ def test_a_schedule_is_set_replaced_and_removed(operator_client: APIClient, path
     problem(operator_client.get(path), 404, "not_found")
 
 
+def test_a_schedule_is_paused_and_resumed(operator_client: APIClient, path: str) -> None:
+    body = put(operator_client, path, every_minutes=10).json()
+    first = datetime.fromisoformat(body["next_times"][0])
+    assert [datetime.fromisoformat(time) - first for time in body["next_times"]] == [
+        timedelta(minutes=minutes) for minutes in (0, 10, 20)
+    ]
+    paused = put(operator_client, path, every_minutes=10, is_paused=True).json()
+    assert (paused["is_paused"], paused["next_times"]) == (True, [])
+    resumed = put(operator_client, path, every_minutes=10).json()
+    assert (resumed["is_paused"], len(resumed["next_times"])) == (False, 3)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -11,6 +11,7 @@ from federation.services import rounds, schedules
 from tenants import scoping
 from tests.factories import ScheduleFactory, ready_federation
 from tests.federation import rounds as steps
+from tests.racing import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -54,6 +55,50 @@ def test_a_time_that_comes_while_a_round_is_live_is_skipped_with_its_reason() ->
     with scoping.platform():
         assert "skipped, round_in_progress" in Schedule.objects.get().last_outcome
         assert FederatedRound.objects.count() == 1
+
+
+def test_any_number_of_tickers_open_one_round_for_each_due_time(transactional_db: None) -> None:
+    federation = ready_federation()
+    for minute in range(3):
+        due = at(f"2026-03-01T08:0{minute}:00")
+        with scoping.platform():
+            Schedule.objects.all().delete()
+        ScheduleFactory.create(federation=federation, every_minutes=1, next_due_at=due)
+        assert sum(at_once(6, lambda due=due: open_due(due))) == 1
+        with scoping.platform():
+            [live] = FederatedRound.objects.filter(federation=federation, due_at=due)
+            rounds.cancel_round(federated_round=live, actor="operator:anna")
+
+
+def test_a_paused_schedule_opens_nothing_and_has_missed_nothing_when_it_is_resumed() -> None:
+    federation = ready_federation()
+    ScheduleFactory.create(federation=federation, every_minutes=10, next_due_at=at("2026-03-01T08:00:00"))
+    with scoping.platform():
+        schedule = schedules.pause_schedule(schedule=Schedule.objects.get())
+        assert schedules.next_times(schedule) == []
+        assert schedules.open_due_rounds(now=at("2026-03-01T09:05:00")) == 0
+        schedule = schedules.resume_schedule(schedule=schedule, now=at("2026-03-01T09:05:00"))
+        assert schedules.open_due_rounds(now=at("2026-03-01T09:05:00")) == 0
+        times = [at(f"2026-03-01T09:{minute}:00") for minute in (10, 20, 30)]
+        assert schedules.next_times(schedule) == times
+        assert schedules.open_due_rounds(now=times[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("after", "times"),
+    [
+        # The clocks go forward at 01:00 UTC: no 02:30 that night, its round opens as they have moved.
+        ("2026-03-28T12:00:00", ["2026-03-29T01:00:00", "2026-03-30T00:30:00", "2026-03-31T00:30:00"]),
+        # They go back at 01:00 UTC: 02:30 comes twice, its round opens once.
+        ("2026-10-24T12:00:00", ["2026-10-25T00:30:00", "2026-10-26T01:30:00", "2026-10-27T01:30:00"]),
+    ],
+)
+def test_each_night_of_a_change_of_clocks_has_one_round(after: str, times: list[str]) -> None:
+    rule = {"cron": "30 2 * * *", "time_zone": "Europe/Berlin"}
+    schedule = ScheduleFactory.create(
+        **rule, every_minutes=None, next_due_at=schedules.next_due(**rule, after=at(after))
+    )
+    assert schedules.next_times(schedule) == [at(time) for time in times]
 
 
 def test_a_finished_round_leaves_the_way_free_for_the_next_due_time() -> None:
