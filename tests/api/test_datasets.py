@@ -71,9 +71,7 @@ def test_an_upload_is_kept_encrypted_and_sent_to_be_validated(
     assert (body["name"], body["state"], body["format"]) == ("reviews", "validating", "jsonl")
     assert (body["size_bytes"], body["facts"], body["refusal"]) == (len(ROWS), {}, None)
     assert body["tenant"] == acme.public_id
-    assert sent_messages == [
-        Message("training_workers.validate_dataset", [acme.public_id, body["id"]], "gpu")
-    ]
+    assert sent_messages == [Message("training_workers.work", [], "gpu")]
     with scoping.tenant(acme.id), datasets.open_rows(Dataset.objects.get()) as rows:
         assert rows.read() == ROWS
     assert list(temporary_files.iterdir()) == []

@@ -11,7 +11,6 @@ from django.template.response import TemplateResponse
 from django.test import Client
 from django.urls import reverse
 
-from federation.admin.schedules import next_times
 from federation.models import (
     BaseModel,
     Enrolment,
@@ -21,6 +20,7 @@ from federation.models import (
 )
 from federation.selectors import standing
 from federation.services import schedules
+from federation.services.schedules import next_times
 from federation.specification import EXAMPLE
 from federation.states import EnrolmentState
 from tenants import scoping

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pytest
@@ -265,7 +265,7 @@ class RoundMachine(RuleBasedStateMachine):
     @rule(target=claims, tenant=TENANTS, seed=st.integers(0, 9))
     def work(self, tenant: int, seed: int) -> Claim:
         """A worker takes the run and does it: the usual way, which chance alone would seldom go."""
-        claim: Claim = self.claim(tenant)
+        claim = cast(Claim, self.claim(tenant))
         self.submit(claim, seed, True)
         self.check(tenant, 1)
         return claim

@@ -1,6 +1,8 @@
 """Rounds that open by themselves: once for each due time, whatever tickers do."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -64,7 +66,7 @@ def test_any_number_of_tickers_open_one_round_for_each_due_time(transactional_db
         with scoping.platform():
             Schedule.objects.all().delete()
         ScheduleFactory.create(federation=federation, every_minutes=1, next_due_at=due)
-        assert sum(at_once(6, lambda due=due: open_due(due))) == 1
+        assert sum(at_once(6, partial(open_due, due))) == 1
         with scoping.platform():
             [live] = FederatedRound.objects.filter(federation=federation, due_at=due)
             rounds.cancel_round(federated_round=live, actor="operator:anna")
@@ -94,7 +96,7 @@ def test_a_paused_schedule_opens_nothing_and_has_missed_nothing_when_it_is_resum
     ],
 )
 def test_each_night_of_a_change_of_clocks_has_one_round(after: str, times: list[str]) -> None:
-    rule = {"cron": "30 2 * * *", "time_zone": "Europe/Berlin"}
+    rule: dict[str, Any] = {"cron": "30 2 * * *", "time_zone": "Europe/Berlin"}
     schedule = ScheduleFactory.create(
         **rule, every_minutes=None, next_due_at=schedules.next_due(**rule, after=at(after))
     )
