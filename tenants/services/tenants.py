@@ -59,14 +59,14 @@ def add_member(*, tenant: Tenant, email: str, role: Role) -> Membership:
     """Give a person a role; one that is new gets an account without a password. Raises MembershipExists."""
     users = get_user_model()
     address = email.lower()
-    user, is_new = users.objects.get_or_create(username=address, defaults={"email": address})
+    user, _ = users.objects.get_or_create(username=address, defaults={"email": address})
     try:
         with transaction.atomic():
             membership = Membership.objects.create(tenant=tenant, user=user, role=role)
     except IntegrityError:
         raise MembershipExists(email=address, tenant_id=tenant.public_id) from None
-    after = {"email": address, "role": role, "is_new_account": is_new}
-    audit.record(action="member.added", subject=membership, after=after)
+    # Not whether the account is new: the tenant reads the entry, and would learn who has one elsewhere.
+    audit.record(action="member.added", subject=membership, after={"email": address, "role": role})
     return membership
 
 

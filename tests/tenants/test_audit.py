@@ -112,12 +112,12 @@ def test_the_hash_of_an_entry_can_be_taken_anew_after_its_way_through_the_databa
     assert entry.digest() == entry.content_sha256
 
 
-def test_a_member_is_named_by_address_and_a_new_account_is_told(acme: Tenant) -> None:
+def test_a_member_is_named_by_address_and_nothing_is_told_of_its_account(acme: Tenant) -> None:
     with scoping.platform():
         membership = add_member(tenant=acme, email="Bob@example.com", role=Role.VIEWER)
         remove_member(membership=membership)
     added, removed = entries()
-    assert added.after == {"email": "bob@example.com", "role": "viewer", "is_new_account": True}
+    assert added.after == {"email": "bob@example.com", "role": "viewer"}
     assert (removed.before, removed.after) == ({"email": "bob@example.com", "role": "viewer"}, {})
     assert added.object_id == removed.object_id
     assert User.objects.filter(username="bob@example.com").exists()
