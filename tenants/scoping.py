@@ -39,6 +39,14 @@ def in_force() -> Scope | None:
     return _IN_FORCE.get()
 
 
+def is_platform() -> bool:
+    """Whether the platform's scope is in force, not a tenant's. Raises ScopeMissing."""
+    scope = in_force()
+    if scope is None:
+        raise ScopeMissing()
+    return scope.tenant_id is None
+
+
 @contextmanager
 def tenant(tenant_id: UUID) -> Iterator[None]:
     """A transaction that sees and writes this tenant's rows alone."""

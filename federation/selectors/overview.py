@@ -1,33 +1,25 @@
-"""The platform at a glance: what the dashboard counts."""
+"""What the scope in force may see, at a glance: what the dashboard counts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from django.db.models import Q
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from federation.models import (
-    BaseModel,
-    Enrolment,
-    Evaluation,
-    FederatedRound,
-    Federation,
-    LocalRun,
-    PrefixVersion,
-    PublishRecord,
-)
+from federation.models import Enrolment, FederatedRound
+from federation.selectors import visibility
 from federation.states import ROUND_TERMINAL, EnrolmentState, FederationState
-from tenants.leases import Leased
-from tenants.models import Dataset, Tenant
+from tenants import selectors
 from tenants.states import TenantState
 
-_WORK: tuple[type[Leased], ...] = (BaseModel, Dataset, Federation, LocalRun, Evaluation)
 _N_FINISHED = 8
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Counts over all tenants, and what they mean in words."""
+    """Counts over all that is visible, and what they mean in words."""
 
     n_federations: int
     n_federations_ready: int
@@ -72,31 +64,43 @@ class Overview:
 
 def overview() -> Overview:
     """Count everything once."""
-    recent = PublishRecord.objects.filter(recorded_at__gte=Now() - timedelta(hours=24))
+    federations = visibility.federations()
+    recent = visibility.publish_records().filter(recorded_at__gte=Now() - timedelta(hours=24))
     return Overview(
-        n_federations=Federation.objects.count(),
-        n_federations_ready=Federation.objects.filter(state=FederationState.READY).count(),
-        n_rounds=FederatedRound.objects.count(),
-        n_tenants=Tenant.objects.filter(state=TenantState.ACTIVE).count(),
+        n_federations=federations.count(),
+        n_federations_ready=federations.filter(state=FederationState.READY).count(),
+        n_rounds=visibility.rounds().count(),
+        n_tenants=selectors.tenants().filter(state=TenantState.ACTIVE).count(),
         n_places=Enrolment.objects.filter(state=EnrolmentState.ACTIVE).count(),
-        n_versions=PrefixVersion.objects.count(),
+        n_versions=visibility.prefix_versions().count(),
         n_published_today=recent.values("new").distinct().count(),
-        n_waiting=sum(_waiting(model) for model in _WORK),
-        n_running=sum(_running(model) for model in _WORK),
+        n_waiting=sum(_waiting(rows) for rows in _work()),
+        n_running=sum(_running(rows) for rows in _work()),
     )
 
 
-def _waiting(model: type[Leased]) -> int:
-    return model._default_manager.filter(Q(state=model.waiting_state), lease_expires_at=None).count()
+def _work() -> Iterable[QuerySet[Any]]:
+    """Of the training side, by its kinds: rows of models that are `Leased`."""
+    return (
+        visibility.base_models(),
+        selectors.datasets(),
+        visibility.federations(),
+        visibility.local_runs(),
+        visibility.evaluations(),
+    )
 
 
-def _running(model: type[Leased]) -> int:
-    return model._default_manager.filter(Q(state=model.running_state), lease_expires_at__isnull=False).count()
+def _waiting(rows: QuerySet[Any]) -> int:
+    return rows.filter(state=rows.model.waiting_state, lease_expires_at=None).count()
+
+
+def _running(rows: QuerySet[Any]) -> int:
+    return rows.filter(state=rows.model.running_state, lease_expires_at__isnull=False).count()
 
 
 def last_finished_rounds() -> list[FederatedRound]:
     """The rounds that ended last, with outcome and reason."""
-    ended = FederatedRound.objects.filter(state__in=ROUND_TERMINAL)
+    ended = visibility.rounds().filter(state__in=ROUND_TERMINAL)
     return list(
         ended.select_related("federation", "candidate_version").order_by("-finished_at")[:_N_FINISHED]
     )

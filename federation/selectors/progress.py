@@ -9,6 +9,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from federation.models import Evaluation, FederatedRound, Federation, LocalRun, PrefixVersion, RoundEvent
+from federation.selectors import visibility
 from federation.states import ROUND_LIVE, EvaluationState, LocalRunState, RoundState
 
 PHASES: tuple[str, ...] = (
@@ -118,7 +119,7 @@ def round_progress(*, federated_round: FederatedRound) -> RoundProgress:
     runs = LocalRun.objects.filter(federated_round=federated_round).select_related("tenant", "dataset")
     before = _scores(federated_round.parent_version)
     candidate = _scores(federated_round.candidate_version)
-    events = RoundEvent.objects.filter(federated_round=federated_round).select_related("tenant")
+    events = visibility.round_events(federated_round=federated_round).select_related("tenant")
     ended_at = federated_round.finished_at or timezone.now()
     return RoundProgress(
         federated_round=federated_round,
@@ -183,8 +184,8 @@ def _end(federated_round: FederatedRound) -> datetime:
 
 def live_rounds(*, federation: Federation | None = None) -> list[LiveRound]:
     """The rounds that run, the oldest first, in two queries whatever their number."""
-    rounds = FederatedRound.objects.filter(state__in=ROUND_LIVE).select_related(
-        "federation", "candidate_version"
+    rounds = (
+        visibility.rounds().filter(state__in=ROUND_LIVE).select_related("federation", "candidate_version")
     )
     if federation is not None:
         rounds = rounds.filter(federation=federation)

@@ -15,6 +15,7 @@ from federation.models import (
     LocalRun,
     PrefixVersion,
     PublishedPrefix,
+    PublishRecord,
     RoundEvent,
     Schedule,
 )
@@ -28,12 +29,16 @@ _TAKES_PART = (EnrolmentState.INVITED, EnrolmentState.ACTIVE)
 
 def base_models() -> QuerySet[BaseModel]:
     """Tenants see those that can be used."""
-    return BaseModel.objects.all() if _is_platform() else BaseModel.objects.filter(state=BaseModelState.READY)
+    return (
+        BaseModel.objects.all()
+        if scoping.is_platform()
+        else BaseModel.objects.filter(state=BaseModelState.READY)
+    )
 
 
 def federations() -> QuerySet[Federation]:
     """Those that a tenant takes part in, or is invited to."""
-    return Federation.objects.all() if _is_platform() else Federation.objects.filter(pk__in=_joined())
+    return Federation.objects.all() if scoping.is_platform() else Federation.objects.filter(pk__in=_joined())
 
 
 def enrolments(*, federation: Federation) -> QuerySet[Enrolment]:
@@ -52,7 +57,7 @@ def place(*, federation: Federation, tenant: Tenant) -> Enrolment:
 def rounds() -> QuerySet[FederatedRound]:
     """Rounds of visible federations, with their versions."""
     rows = FederatedRound.objects.select_related("parent_version", "candidate_version")
-    return rows if _is_platform() else rows.filter(federation__in=_joined())
+    return rows if scoping.is_platform() else rows.filter(federation__in=_joined())
 
 
 def round_events(*, federated_round: FederatedRound) -> QuerySet[RoundEvent]:
@@ -77,7 +82,20 @@ def evaluations() -> QuerySet[Evaluation]:
 def prefix_versions() -> QuerySet[PrefixVersion]:
     """Versions of visible federations, with the round that made each and the federation's pointer."""
     rows = PrefixVersion.objects.select_related("made_in_round", "federation__published")
-    return rows if _is_platform() else rows.filter(federation__in=_joined())
+    return rows if scoping.is_platform() else rows.filter(federation__in=_joined())
+
+
+def publish_records() -> QuerySet[PublishRecord]:
+    """Publications within visible federations."""
+    rows = PublishRecord.objects.all()
+    return rows if scoping.is_platform() else rows.filter(federation__in=_joined())
+
+
+def schedules() -> QuerySet[Schedule]:
+    """Schedules of visible federations."""
+    return (
+        Schedule.objects.all() if scoping.is_platform() else Schedule.objects.filter(federation__in=_joined())
+    )
 
 
 def published(*, federation: Federation) -> PublishedPrefix:
@@ -98,10 +116,3 @@ def schedule(*, federation: Federation) -> Schedule:
 
 def _joined() -> QuerySet[Enrolment, object]:
     return Enrolment.objects.filter(state__in=_TAKES_PART).values_list("federation", flat=True)
-
-
-def _is_platform() -> bool:
-    scope = scoping.in_force()
-    if scope is None:
-        raise ScopeMissing()
-    return scope.tenant_id is None
