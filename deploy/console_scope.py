@@ -1,10 +1,14 @@
-"""The console works across tenants: an operator's requests to it run in the platform's scope, one transaction each."""
+"""The console's scope: staff works across tenants, a tenant's people within their own; one transaction a request."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
+from django.contrib.auth import logout
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase
+from django.shortcuts import render
 
+from deploy import console_membership
 from tenants import acting, scoping
 from tenants.services.accounts import console_actor
 
@@ -12,23 +16,42 @@ CONSOLE_PATH = "/console/"
 
 
 class ConsoleScopeMiddleware:
-    """Enters the platform's scope for staff that is signed in, and for nobody else.
+    """Enters the platform's scope for staff that is signed in, a tenant's for its members, and none for nobody.
 
     It has to be the innermost middleware: templates are rendered before it leaves the scope, and nothing that only the
-    platform may see is left to be read afterwards.
+    scope may see is left to be read afterwards.
     """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        """Answer within the scope. What a failed request has written is taken back."""
-        if not (request.path.startswith(CONSOLE_PATH) and request.user.is_active and request.user.is_staff):
+        """Answer within the scope. Memberships are read with each request: one that ended opens nothing any more."""
+        if not (request.path.startswith(CONSOLE_PATH) and request.user.is_active):
             return self._get_response(request)
         actor = console_actor(request.user, session_key=request.session.session_key)
-        with acting.by(actor), scoping.platform():
+        if request.user.is_staff:
+            return self._answer(request, actor, scoping.platform())
+        entry = console_membership.entry_of(request)
+        if entry is None:
+            return _no_entry(request)
+        with console_membership.using(entry):
+            return self._answer(request, actor, scoping.tenant(entry.membership.tenant_id))
+
+    def _answer(
+        self, request: HttpRequest, actor: acting.Actor, scope: AbstractContextManager[None]
+    ) -> HttpResponseBase:
+        """What a failed request has written is taken back."""
+        with acting.by(actor), scope:
             response = self._get_response(request)
             # An exception has become an answer by now; left alone, half of its work would be committed.
             if response.status_code >= 500:
                 transaction.set_rollback(True)
             return response
+
+
+def _no_entry(request: HttpRequest) -> HttpResponseBase:
+    """The session ends here: the console's own way out is behind the door that is closed."""
+    name = request.user.get_username()
+    logout(request)
+    return render(request, "console/no_entry.html", {"name": name}, status=403)

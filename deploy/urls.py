@@ -4,9 +4,11 @@ from django.contrib import admin
 from django.urls import include, path
 
 from api import probes
+from deploy import console_membership
 
 urlpatterns = [
     path("api/v1/", include("api.urls")),
+    path("console/membership/", console_membership.choose, name="choose_membership"),
     path("console/", admin.site.urls),
     path("healthz", probes.healthz),
     path("readyz", probes.readyz),

@@ -3,6 +3,7 @@
 from django.db.models import QuerySet
 
 from tenants.models import ApiKey, AuditEntry, Dataset, Membership, Tenant
+from tenants.states import TenantState
 
 AUDIT_BATCH = 500
 
@@ -20,6 +21,16 @@ def api_keys(*, tenant: Tenant) -> QuerySet[ApiKey]:
 def members(*, tenant: Tenant) -> QuerySet[Membership]:
     """A tenant's people."""
     return Membership.objects.filter(tenant=tenant).select_related("user")
+
+
+def memberships_in_force(*, user_id: int | None) -> QuerySet[Membership]:
+    """What opens the console to a person: places in active tenants, the oldest first; for the platform's scope.
+
+    The platform's own people enter as what they are. A superuser passes every check of Django's, so that it is one.
+    """
+    people = Membership.objects.filter(user__is_active=True, user__is_staff=False, user__is_superuser=False)
+    in_force = people.filter(user=user_id, tenant__state=TenantState.ACTIVE)
+    return in_force.select_related("tenant", "user").order_by("id")
 
 
 def datasets() -> QuerySet[Dataset]:

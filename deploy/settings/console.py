@@ -82,6 +82,8 @@ UNFOLD: dict[str, Any] = {
     "SITE_SUBHEADER": "Federated customization",
     "SITE_SYMBOL": "hub",
     "SITE_URL": None,
+    "ENVIRONMENT": "deploy.console_membership.header",
+    "SHOW_HISTORY": "deploy.console_membership.shows_history",
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("console/icon.svg")}
     ],

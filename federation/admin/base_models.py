@@ -7,6 +7,7 @@ from django.contrib import admin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from federation.models import BaseModel
+from federation.selectors import visibility
 from federation.services.base_models import register_base_model
 from tenants.admin.forms import ServiceForm
 from tenants.admin.rows import ServiceRows
@@ -44,6 +45,7 @@ class BaseModelRows(ServiceRows):
     """Frozen models by the digests of their weights."""
 
     add_form = BaseModelForm
+    visible = staticmethod(visibility.base_models)
     list_display = (
         "name",
         "state_badge",

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 
 from federation.admin.federation_form import FederationForm
 from federation.models import Federation, Schedule
-from federation.selectors import charts, standing
+from federation.selectors import charts, standing, visibility
 from federation.selectors.progress import live_rounds
 from federation.services.rounds import start_round
 from federation.services.schedules import next_times
@@ -40,6 +40,8 @@ class FederationRows(ServiceRows):
     """Tenants that customize one base model together."""
 
     add_form = FederationForm
+    visible = staticmethod(visibility.federations)
+    platform_only = frozenset({"n_active"})
     row_actions = (
         RowAction(
             name="start-round",
@@ -62,7 +64,7 @@ class FederationRows(ServiceRows):
         "identifier",
     )
     list_select_related = ("base_model", "published__version")
-    list_filter = ("state", "base_model")
+    list_filter = ("state", ("base_model", admin.RelatedOnlyFieldListFilter))
     search_fields = ("name", "base_model__name")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Federation]:

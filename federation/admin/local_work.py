@@ -25,7 +25,7 @@ class LocalRunRows(ServiceRows):
         "created_at",
     )
     list_select_related = ("tenant", "federated_round__federation")
-    list_filter = ("state", "federated_round__federation")
+    list_filter = ("state", ("federated_round__federation", admin.RelatedOnlyFieldListFilter))
     search_fields = ("tenant__name", "tenant__slug", "federated_round__federation__name", "update_sha256")
     fieldsets = (
         (
@@ -84,7 +84,7 @@ class EvaluationRows(ServiceRows):
         "created_at",
     )
     list_select_related = ("tenant", "federation", "version")
-    list_filter = ("state", "federation")
+    list_filter = ("state", ("federation", admin.RelatedOnlyFieldListFilter))
     search_fields = ("tenant__name", "tenant__slug", "federation__name")
     fieldsets = (
         (None, {"fields": ("tenant", "federation", "measured", "dataset", "state_badge", "state_reason")}),

@@ -11,6 +11,7 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_safe
 
 from federation.models import FederatedRound
+from federation.selectors import visibility
 from federation.selectors.charts import loss_by_step
 from federation.selectors.measures import measure_rounds
 from federation.selectors.progress import round_progress
@@ -29,6 +30,7 @@ def _cancel(federated_round: FederatedRound, actor: str) -> Done:
 class FederatedRoundRows(ServiceRows):
     """Turns of federations."""
 
+    visible = staticmethod(visibility.rounds)
     row_actions = (
         RowAction(
             name="cancel",
@@ -43,7 +45,7 @@ class FederatedRoundRows(ServiceRows):
     )
     list_display = ("__str__", "state_badge", "reason", "versions", "opened_at", "took", "identifier")
     list_select_related = ("federation", "parent_version", "candidate_version")
-    list_filter = ("state", "federation")
+    list_filter = ("state", ("federation", admin.RelatedOnlyFieldListFilter))
     search_fields = ("federation__name", "state_reason")
 
     @admin.display(description="Reason", empty_value="–")

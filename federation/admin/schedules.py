@@ -8,6 +8,7 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminIntegerFieldWidget, UnfoldAdminTextInputWidget
 
 from federation.models import Federation, Schedule
+from federation.selectors import visibility
 from federation.services.schedules import pause_schedule, remove_schedule, resume_schedule, set_schedule
 from tenants.admin.forms import ServiceForm, row_choice
 from tenants.admin.row_actions import Done, RowAction
@@ -73,6 +74,7 @@ class ScheduleRows(ServiceRows):
     """One schedule a federation at most."""
 
     add_form = ScheduleForm
+    visible = staticmethod(visibility.schedules)
     row_actions = (
         RowAction(
             name="pause",

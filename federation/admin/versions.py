@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.utils.safestring import SafeString
 
 from federation.models import PrefixVersion, PublishRecord
+from federation.selectors import visibility
 from federation.services.prefixes import roll_back
 from tenants.admin.row_actions import Done, RowAction
 from tenants.admin.rows import ServiceRows, badge, change_url
@@ -26,6 +27,7 @@ def is_published(version: PrefixVersion) -> bool:
 class PrefixVersionRows(ServiceRows):
     """Immutable, content-addressed."""
 
+    visible = staticmethod(visibility.prefix_versions)
     row_actions = (
         RowAction(
             name="roll-back",
@@ -39,7 +41,7 @@ class PrefixVersionRows(ServiceRows):
     )
     list_display = ("name", "publication", "origin", "updates", "size", "digest", "created_at")
     list_select_related = ("federation__published", "made_in_round")
-    list_filter = ("federation",)
+    list_filter = (("federation", admin.RelatedOnlyFieldListFilter),)
     search_fields = ("federation__name", "sha256")
     fields = (
         *("federation", "number", "publication", "parent", "origin", "updates"),
@@ -83,9 +85,10 @@ class PrefixVersionRows(ServiceRows):
 class PublishRecordRows(ServiceRows):
     """Every move of a published pointer, roll-backs among them."""
 
+    visible = staticmethod(visibility.publish_records)
     list_display = ("recorded_at", "federation", "move", "actor", "reason")
     list_select_related = ("federation", "old", "new")
-    list_filter = ("federation",)
+    list_filter = (("federation", admin.RelatedOnlyFieldListFilter),)
     search_fields = ("federation__name", "actor", "reason")
     fields = ("federation", "old", "new", "actor", "reason", "recorded_at", "identifier")
     readonly_fields = fields

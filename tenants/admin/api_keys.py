@@ -13,7 +13,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from tenants.admin.forms import ServiceForm, row_choice
 from tenants.admin.row_actions import Done, RowAction
 from tenants.admin.rows import ServiceRows, badge, change_url
-from tenants.models import ApiKey, Tenant
+from tenants.models import ApiKey
 from tenants.services.api_keys import NewApiKey, create_api_key, revoke_api_key
 
 
@@ -31,7 +31,7 @@ class ApiKeyForm(ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.choose_from(tenant=Tenant.objects.order_by("name"))
+        self.choose_tenant()
 
     def call_service(self) -> ApiKey:
         """Make the key and hold its text for the answer to this request."""

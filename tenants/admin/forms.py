@@ -7,6 +7,7 @@ from django import forms
 from django.db import models, transaction
 from unfold.widgets import UnfoldAdminSelectWidget
 
+from tenants import scoping, selectors
 from tenants.errors import PreludeError
 
 
@@ -30,6 +31,14 @@ class ServiceForm(forms.Form):
             field = self.fields[name]
             assert isinstance(field, forms.ModelChoiceField)
             field.queryset = queryset
+
+    def choose_tenant(self) -> None:
+        """Offer the tenants of the scope in force: a member has but its own to choose."""
+        self.choose_from(tenant=selectors.tenants().order_by("name"))
+        if not scoping.is_platform():
+            field = self.fields["tenant"]
+            assert isinstance(field, forms.ModelChoiceField)
+            field.required, field.empty_label = True, None
 
     def saved(self) -> models.Model | None:
         """The row that the service made, or None when the form now shows what is wrong."""

@@ -10,7 +10,7 @@ from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminSelectWidget
 from tenants.admin.forms import ServiceForm, row_choice
 from tenants.admin.row_actions import Done, RowAction
 from tenants.admin.rows import ServiceRows
-from tenants.models import Membership, Tenant
+from tenants.models import Membership
 from tenants.services.tenants import add_member, remove_member
 from tenants.states import Role
 
@@ -27,7 +27,7 @@ class MembershipForm(ServiceForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.choose_from(tenant=Tenant.objects.order_by("name"))
+        self.choose_tenant()
 
     def call_service(self) -> Membership:
         """Add the member. Raises MembershipExists."""

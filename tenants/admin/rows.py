@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
 
+from tenants import scoping
 from tenants.admin.forms import ServiceForm
 from tenants.admin.row_actions import RowAction
 from tenants.errors import NotFound, PreludeError
@@ -31,12 +32,6 @@ VARIANTS: dict[str, str] = {
     **dict.fromkeys(("kept", "suspended"), "warn"),
     **dict.fromkeys(("refused", "rejected", "failed", "revoked"), "bad"),
 }
-
-
-def actor(request: HttpRequest) -> str:
-    """Who acts, as it is recorded with publications and cancellations."""
-    user = request.user
-    return f"operator:{getattr(user, 'email', '') or user.get_username()}"
 
 
 def change_url(row: models.Model) -> str:
@@ -65,6 +60,10 @@ class ServiceRows(ModelAdmin):
 
     add_form: ClassVar[type[ServiceForm] | None] = None
     row_actions: ClassVar[tuple[RowAction, ...]] = ()
+    # The selector of rows that are no tenant's. A tenant's rows need none: their manager knows the scope in force.
+    visible: ClassVar["staticmethod[[], models.QuerySet[Any]] | None"] = None
+    # Columns and fields that tell of the platform or of other tenants: members do not get them.
+    platform_only: ClassVar[frozenset[str]] = frozenset({"lease_owner", "lease_expires_at"})
     change_form_outer_before_template = "console/row_actions.html"
     ordering = ("-id",)
     list_per_page = 50
@@ -79,6 +78,34 @@ class ServiceRows(ModelAdmin):
     def state_badge(self, row: Any) -> SafeString:
         """The state, coloured."""
         return badge(row.state)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        """The rows that the scope in force may see."""
+        if self.visible is None:
+            return super().get_queryset(request)
+        # What a selector loads along would keep `list_select_related` from being heeded.
+        return self.visible().select_related(None).order_by(*self.get_ordering(request))
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """The columns, for members without those of the platform."""
+        return self._shown(super().get_list_display(request))
+
+    def get_fieldsets(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
+        """The fields, for members without those of the platform."""
+        fieldsets = super().get_fieldsets(request, obj)
+        return [
+            (title, {**options, "fields": self._shown(options["fields"])}) for title, options in fieldsets
+        ]
+
+    def _shown(self, names: Any) -> list[Any]:
+        return [name for name in names if scoping.is_platform() or name not in self.platform_only]
+
+    def history_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Django's own log of the console, which no wall divides by tenant: for the platform's people alone."""
+        require(scoping.is_platform())
+        return super().history_view(request, object_id, extra_context)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Only where a form calls the service that makes such rows."""
@@ -139,7 +166,7 @@ class ServiceRows(ModelAdmin):
         row = self.row_or_404(request, object_id)
         try:
             with transaction.atomic():
-                done = action.run(row, actor(request))
+                done = action.perform(row, request)
         except PreludeError as refusal:
             messages.error(request, str(refusal))
             return redirect(change_url(row))

@@ -18,10 +18,12 @@ class SignInForm(AuthenticationForm):  # type: ignore[misc]  # Unfold has no typ
     """The console's sign-in. An account that may not enter is refused after its password was found right."""
 
     def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
-        """Raises ValidationError, on record, unless the account is an active one of staff."""
+        """Raises ValidationError, on record, unless the account is an active one of staff or of a tenant's member."""
         try:
             super().confirm_login_allowed(user)
         except ValidationError:
+            if accounts.is_member(user):
+                return
             accounts.record_sign_in_failed(username=user.get_username())
             raise
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from tenants.admin.row_actions import ChoiceAction, RowAction
 from tenants.admin.rows import ServiceRows, badge, change_url, link
 
 register = template.Library()
@@ -118,8 +119,12 @@ def row_actions(context: Context, row: models.Model, *names: str) -> dict[str, A
     page, request = admin.site.get_model_admin(type(row)), context["request"]
     assert isinstance(page, ServiceRows)
     shown = [
-        (action, action.url(row), action.asked(row))
+        (action, action.url(row), action.asked(row), _choices(action, row))
         for action in page.row_actions
         if (not names or action.name in names) and action.is_offered(row) and action.is_permitted(request)
     ]
     return {"shown": shown, "row": row, "request": request, "csrf_token": context.get("csrf_token")}
+
+
+def _choices(action: RowAction, row: models.Model) -> list[Any] | None:
+    return list(action.choices(row)) if isinstance(action, ChoiceAction) else None

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import AbstractBaseUser, Group, User
 from django.db.models import Model
 
-from tenants import acting, scoping
+from tenants import acting, scoping, selectors
 from tenants.services import audit
 from tenants.states import ActorKind
 
@@ -26,6 +26,12 @@ def console_actor(user: User, *, session_key: str | None) -> acting.Actor:
         name=user.get_username(),
         credential=f"session_{digest}" if session_key else "",
     )
+
+
+def is_member(user: AbstractBaseUser) -> bool:
+    """Whether the console is open to the person as a tenant's."""
+    with scoping.platform():
+        return selectors.memberships_in_force(user_id=user.pk).exists()
 
 
 def facts(account: Account) -> dict[str, object]:
