@@ -1,16 +1,17 @@
-"""The console in a real Chromium against real processes: sign in, start a round, watch it move and end."""
+"""The console in a real Chromium against real processes: an operator holds rounds, a member sees its tenant's part."""
 
 import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.platform import OPERATOR_EMAIL, OPERATOR_PASSWORD, PROJECT, RunningPlatform
+from tests.platform import OPERATOR_EMAIL, OPERATOR_PASSWORD, PROJECT, RunningPlatform, post
 
 pytestmark = [pytest.mark.processes, pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -23,6 +24,8 @@ N_STEPS = (
     2_500  # enough to be watched: the page asks once a second, an idle machine makes some 300 steps in one
 )
 ROUND_SECONDS = 240
+MEMBER_EMAIL = "engineer@example.com"
+MEMBER_PASSWORD = "another horse, another staple"
 ROUND = re.compile(r"Round \d of Three houses")
 
 
@@ -76,16 +79,16 @@ def federation(platform: RunningPlatform) -> dict[str, Any]:
     return made
 
 
-@pytest.fixture
-def visit(browser: Browser, platform: RunningPlatform) -> Iterator[Visit]:
-    """A tab in which the operator has signed in; whatever went wrong in it fails the test."""
+@contextmanager
+def visiting(browser: Browser, url: str, email: str, password: str) -> Iterator[Visit]:
+    """A tab in which somebody has signed in; whatever went wrong in it fails the test."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=platform.url)
-    visit = Visit(context.new_page(), platform.url)
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, base_url=url)
+    visit = Visit(context.new_page(), url)
     visit.watch()
     visit.page.goto("/console/")
-    visit.page.get_by_label("Username").fill(OPERATOR_EMAIL)
-    visit.page.get_by_label("Password").fill(OPERATOR_PASSWORD)
+    visit.page.get_by_label("Username").fill(email)
+    visit.page.get_by_label("Password").fill(password)
     visit.page.get_by_role("button", name="Log in").click()
     expect(visit.page.get_by_role("heading", name="Live rounds")).to_be_visible()
     yield visit
@@ -93,10 +96,28 @@ def visit(browser: Browser, platform: RunningPlatform) -> Iterator[Visit]:
     assert visit.faults == []
 
 
+@pytest.fixture
+def visit(browser: Browser, platform: RunningPlatform) -> Iterator[Visit]:
+    """The operator's tab."""
+    with visiting(browser, platform.url, OPERATOR_EMAIL, OPERATOR_PASSWORD) as visit:
+        yield visit
+
+
 def open_federation(visit: Visit, federation: dict[str, Any]) -> None:
     visit.page.locator("#nav-sidebar-apps").get_by_text("Federations", exact=True).click()
     visit.page.get_by_role("link", name=federation["name"]).click()
     expect(visit.page.get_by_role("heading", level=2, name=federation["name"])).to_be_visible()
+
+
+def give_password(visit: Visit, email: str, password: str) -> None:
+    """As an operator, to an account that has none."""
+    visit.page.goto(f"/console/auth/user/?q={email}")
+    visit.page.get_by_role("link", name=email).click()
+    visit.page.goto(visit.page.url.replace("/change/", "/password/"))
+    visit.page.locator("#id_password1").fill(password)
+    visit.page.locator("#id_password2").fill(password)
+    visit.page.get_by_role("button", name="Change password").click()
+    expect(visit.page.get_by_text("Password changed successfully")).to_be_visible()
 
 
 def press(visit: Visit, label: str) -> None:
@@ -152,3 +173,23 @@ def test_an_operator_rolls_back_and_cancels_a_round(visit: Visit, federation: di
     expect(visit.page.get_by_role("heading", level=2, name=ROUND)).to_be_visible()
     press(visit, "Cancel round")
     expect(visit.page.get_by_text(f"Canceled by operator:{OPERATOR_EMAIL}.").first).to_be_visible()
+
+
+def test_a_member_sees_its_tenants_part_and_has_its_roles_buttons(
+    visit: Visit, browser: Browser, platform: RunningPlatform, federation: dict[str, Any]
+) -> None:
+    acme = platform.tenants[0]
+    post(platform.operator, f"tenants/{acme.id}/members", {"email": MEMBER_EMAIL, "role": "engineer"})
+    give_password(visit, MEMBER_EMAIL, MEMBER_PASSWORD)
+    with visiting(browser, platform.url, MEMBER_EMAIL, MEMBER_PASSWORD) as member:
+        expect(member.page.get_by_text("Acme · engineer")).to_be_visible()
+        member.shoot("member-dashboard")
+        open_federation(member, federation)
+        expect(member.page.get_by_role("button", name="Start round")).to_have_count(0)
+        assert "Globex" not in member.page.content()
+        member.shoot("member-federation")
+        member.page.locator("#nav-sidebar-apps").get_by_text("Enrolments", exact=True).click()
+        member.page.get_by_role("link", name="Acme").first.click()
+        press(member, "Take part")
+        expect(member.page.get_by_text("Acme takes part in Three houses with reviews.")).to_be_visible()
+        member.shoot("member-enrolment")
