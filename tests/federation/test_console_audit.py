@@ -117,6 +117,8 @@ BUTTONS: dict[tuple[type[Model], str], tuple[str, Callable[[], Model]]] = {
     (Enrolment, "leave"): ("enrolment.left", _enrolment),
     (Federation, "start-round"): ("round.started", ready_federation),
     (FederatedRound, "cancel"): ("round.canceled", FederatedRoundFactory.create),
+    (Schedule, "pause"): ("schedule.paused", ScheduleFactory.create),
+    (Schedule, "resume"): ("schedule.resumed", lambda: ScheduleFactory.create(is_paused=True)),
     (Schedule, "remove"): ("schedule.removed", ScheduleFactory.create),
     (PrefixVersion, "roll-back"): ("prefix.rolled_back", _other_version),
 }
