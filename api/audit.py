@@ -53,7 +53,7 @@ class AuditEntrySerializer(serializers.Serializer[AuditEntry]):
     action = serializers.CharField()
     actor = AuditActorSerializer(source="*")
     credential = serializers.CharField(help_text="The key that was used, or the session's fingerprint.")
-    address = serializers.CharField(help_text="Of the peer that the platform saw.")
+    address = serializers.CharField(help_text="The caller's, as the platform or its trusted proxy saw it.")
     request_id = serializers.CharField()
     tenant = PublicIdField(Tenant, source="tenant_id", allow_null=True)
     object = AuditObjectSerializer(source="*")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponseBase
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
+from api.client_address import client_address
 from tenants import acting
 from tenants.ids import encode, uuid7
 
@@ -26,8 +27,7 @@ class RequestIdMiddleware:
         # It stays bound until the thread's next request: Django logs an answer after the last middleware is left.
         clear_contextvars()
         bind_contextvars(request_id=request_id)
-        # Behind a proxy this is the proxy's address: no header of a caller's is believed.
-        origin = acting.Origin(address=request.META.get("REMOTE_ADDR", ""), request_id=request_id)
+        origin = acting.Origin(address=client_address(request.META), request_id=request_id)
         with acting.through(origin):
             response = self._get_response(request)
         response[HEADER] = request_id

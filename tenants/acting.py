@@ -24,7 +24,7 @@ class Actor:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The request that is being answered: the peer's address as this process sees it, and the request's id."""
+    """The request that is being answered: the caller's address, and the request's id."""
 
     address: str = ""
     request_id: str = ""

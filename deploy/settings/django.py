@@ -17,6 +17,7 @@ MASTER_KEY = ENVIRONMENT.master_key
 KEY_PEPPER = ENVIRONMENT.key_pepper
 DEBUG = ENVIRONMENT.debug
 ALLOWED_HOSTS = [host for host in ENVIRONMENT.allowed_hosts.split(",") if host]
+TRUSTED_PROXIES = ENVIRONMENT.trusted_proxies  # whose X-Forwarded-For is believed
 CSRF_TRUSTED_ORIGINS = [ENVIRONMENT.public_url] if ENVIRONMENT.public_url else []
 
 INSTALLED_APPS = [

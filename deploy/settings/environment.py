@@ -3,10 +3,11 @@
 import base64
 import binascii
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Environment(BaseSettings):
@@ -27,6 +28,7 @@ class Environment(BaseSettings):
     static_root: Path | None = None
     allowed_hosts: str = ""
     public_url: str = ""
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
     https_only: bool = True
     debug: bool = False
     log_level: str = "INFO"
@@ -47,6 +49,12 @@ class Environment(BaseSettings):
         if len(key) != 32:
             raise ValueError("must be 32 bytes in base64")
         return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _by_commas(cls, value: str | tuple[str, ...]) -> list[str]:
+        networks = value.split(",") if isinstance(value, str) else value
+        return [network.strip() for network in networks if network.strip()]
 
 
 def database(url: SecretStr) -> dict[str, object]:
