@@ -18,6 +18,7 @@ from api.schema import paged
 from api.views import ApiView
 from tenants import selectors
 from tenants.models import AuditEntry, Tenant
+from tenants.rights import Resource
 from tenants.states import ActorKind
 
 
@@ -64,6 +65,8 @@ class AuditEntrySerializer(serializers.Serializer[AuditEntry]):
 class AuditEntries(ApiView):
     """`/audit-entries`."""
 
+    resource = Resource.AUDIT
+
     @paged("list_audit_entries", tag="audit", rows=AuditEntrySerializer, filters=AuditFilter)
     def get(self, _: Request) -> Response:
         """List changes, the newest first; a tenant sees its own."""
@@ -73,6 +76,7 @@ class AuditEntries(ApiView):
 class AuditExport(ApiView):
     """`/audit-entries/export`. The answer is written when the view has returned: its lines enter scopes themselves."""
 
+    resource = Resource.AUDIT
     holds_transaction = False
 
     @extend_schema(

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 
 from tenants import acting, scoping
 from tenants.models import ApiKey, Tenant
+from tenants.rights import Right
 from tenants.services import api_keys
 from tenants.states import ActorKind
 
@@ -39,6 +40,11 @@ class Principal:
         return PrincipalKind.OPERATOR if self.is_operator else PrincipalKind.TENANT
 
     @property
+    def rights(self) -> frozenset[Right]:
+        """What the caller may do, as the key and its member's role are at this request."""
+        return self.key.rights_in_force
+
+    @property
     def actor(self) -> str:
         """How records name the caller."""
         return f"key {self.key.public_id}"
@@ -54,7 +60,7 @@ class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer prl_…`."""
 
     def authenticate(self, request: Request) -> tuple[Principal, Principal] | None:
-        """The caller, or None without a bearer token. Raises ApiKeyInvalid and TenantSuspended."""
+        """The caller, or None without a bearer token. Raises ApiKeyInvalid, AddressNotAllowed, TenantSuspended."""
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None

@@ -15,6 +15,7 @@ from federation.models import BaseModel
 from federation.selectors import visibility
 from federation.services.base_models import register_base_model
 from federation.states import BaseModelState
+from tenants.rights import Resource
 
 
 class NewBaseModelSerializer(Body):
@@ -47,6 +48,7 @@ class BaseModelSerializer(serializers.Serializer[BaseModel]):
 class BaseModels(ApiView):
     """`/base-models`."""
 
+    resource = Resource.BASE_MODELS
     only: ClassVar = {"POST": OperatorOnly}
 
     @paged("list_base_models", tag="base-models", rows=BaseModelSerializer)
@@ -70,6 +72,7 @@ class BaseModels(ApiView):
 class OneBaseModel(ApiView):
     """`/base-models/{id}`."""
 
+    resource = Resource.BASE_MODELS
     base_model: BaseModel
 
     def load(self, base_model_id: str) -> None:  # type: ignore[override]

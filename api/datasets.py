@@ -17,6 +17,7 @@ from api.uploads import DatasetUploadHandler
 from api.views import ApiView
 from tenants import selectors
 from tenants.models import Dataset, Tenant
+from tenants.rights import Resource
 from tenants.services.datasets import create_dataset, delete_dataset
 from tenants.states import DatasetFormat, DatasetState
 
@@ -64,6 +65,7 @@ class DatasetSerializer(serializers.Serializer[Dataset]):
 class Datasets(ApiView):
     """`/datasets`. Its scope is entered by the handlers: a transaction must not stay open while a file arrives."""
 
+    resource = Resource.DATASETS
     only: ClassVar = {"POST": TenantOnly}
     holds_transaction = False
     parser_classes = [MultiPartParser]
@@ -111,6 +113,7 @@ class Datasets(ApiView):
 class OneDataset(ApiView):
     """`/datasets/{id}`."""
 
+    resource = Resource.DATASETS
     only: ClassVar = {"DELETE": TenantOnly}
     dataset: Dataset
 

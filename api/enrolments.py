@@ -18,6 +18,7 @@ from federation.services.federations import enrol, invite, leave
 from federation.states import EnrolmentState
 from tenants import selectors
 from tenants.models import Dataset, Tenant
+from tenants.rights import Resource
 
 
 class InvitationSerializer(Body):
@@ -52,6 +53,8 @@ EITHER: Any = PolymorphicProxySerializer(
 
 class Enrolments(FederationView):
     """`/federations/{id}/enrolments`."""
+
+    resource = Resource.ENROLMENTS
 
     @paged("list_enrolments", tag="enrolments", rows=EnrolmentSerializer)
     def get(self, _: Request) -> Response:
@@ -94,6 +97,7 @@ class Enrolments(FederationView):
 class OneEnrolment(FederationView):
     """`/federations/{id}/enrolments/{enrolment}`."""
 
+    resource = Resource.ENROLMENTS
     enrolment: Enrolment
 
     def load(self, federation_id: str, enrolment_id: str) -> None:  # type: ignore[override]

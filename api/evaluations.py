@@ -11,6 +11,7 @@ from federation.models import Evaluation, Federation, PrefixVersion
 from federation.selectors import visibility
 from federation.states import EvaluationState
 from tenants.models import Dataset, Tenant
+from tenants.rights import Resource
 
 
 class EvaluationFilter(Body):
@@ -44,6 +45,8 @@ class EvaluationSerializer(serializers.Serializer[Evaluation]):
 
 class Evaluations(ApiView):
     """`/evaluations`."""
+
+    resource = Resource.ROUNDS
 
     @paged("list_evaluations", tag="evaluations", rows=EvaluationSerializer, filters=EvaluationFilter)
     def get(self, _: Request) -> Response:

@@ -21,6 +21,7 @@ from federation.selectors import visibility
 from federation.services.federations import change_federation, create_federation
 from federation.specification import FederationSpecification
 from federation.states import FederationState, Priority
+from tenants.rights import Resource
 
 
 class SpecificationField(serializers.JSONField):
@@ -91,6 +92,7 @@ class FederationView(ApiView):
 class Federations(ApiView):
     """`/federations`."""
 
+    resource = Resource.FEDERATIONS
     only: ClassVar = {"POST": OperatorOnly}
 
     @paged("list_federations", tag="federations", rows=FederationSerializer)
@@ -116,6 +118,7 @@ class Federations(ApiView):
 class OneFederation(FederationView):
     """`/federations/{id}`."""
 
+    resource = Resource.FEDERATIONS
     only: ClassVar = {"PUT": OperatorOnly}
 
     def hold(self) -> None:

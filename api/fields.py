@@ -1,6 +1,6 @@
 """Fields and bodies that all resources share."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
 from tenants.ids import Identified, encode
+from tenants.rights import RIGHT_CHOICES, Right
 from tenants.transitions import Stateful
 
 _MAX_NAMED = 10
@@ -42,6 +43,16 @@ class PublicIdSchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untype
 @extend_schema_field({"type": "object", "additionalProperties": True})
 class Facts(serializers.JSONField):
     """Values by name, which their maker decides; none before it has looked."""
+
+
+class RightsField(serializers.ListField):
+    """Words of `tenants.rights`, written in alphabetical order."""
+
+    child = serializers.ChoiceField(RIGHT_CHOICES)
+
+    def to_representation(self, data: Collection[Right]) -> list[Right]:
+        """Such as `["datasets:read", "datasets:write"]`."""
+        return sorted(data)
 
 
 class RefusalSerializer(serializers.Serializer[Any]):

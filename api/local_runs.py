@@ -15,6 +15,7 @@ from federation.selectors import visibility, waiting
 from federation.states import LocalRunState
 from tenants import scoping
 from tenants.models import Dataset, Tenant
+from tenants.rights import Resource
 
 
 class LocalRunFilter(Body):
@@ -86,6 +87,8 @@ class OneLocalRunSerializer(LocalRunSerializer):
 class LocalRuns(ApiView):
     """`/local-runs`."""
 
+    resource = Resource.ROUNDS
+
     @paged("list_local_runs", tag="local-runs", rows=LocalRunSerializer, filters=LocalRunFilter)
     def get(self, _: Request) -> Response:
         """List local runs, the newest first; a tenant sees its own."""
@@ -101,6 +104,7 @@ class LocalRuns(ApiView):
 class OneLocalRun(ApiView):
     """`/local-runs/{id}`."""
 
+    resource = Resource.ROUNDS
     local_run: LocalRun
 
     def load(self, local_run_id: str) -> None:  # type: ignore[override]

@@ -5,7 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.authentication import Principal, PrincipalKind
-from api.fields import PublicIdField
+from api.fields import PublicIdField, RightsField
 from api.schema import operation
 from api.views import ApiView
 from tenants.models import ApiKey, Tenant
@@ -32,10 +32,15 @@ class MeSerializer(serializers.Serializer[Principal]):
     kind = serializers.ChoiceField(PrincipalKind.choices)
     tenant = OwnTenantSerializer(allow_null=True)
     key = OwnKeySerializer()
+    rights = RightsField(
+        help_text="In force now: a member's own key does no more than the member's role may."
+    )
 
 
 class Me(ApiView):
     """`/me`."""
+
+    resource = None
 
     @operation("read_me", tag="me", answer=MeSerializer)
     def get(self, _: Request) -> Response:

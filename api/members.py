@@ -1,6 +1,4 @@
-"""A tenant's people, whom operators add and remove."""
-
-from typing import ClassVar
+"""A tenant's people, whom its owner and operators add, change and remove."""
 
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -8,12 +6,12 @@ from rest_framework.response import Response
 
 from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
-from api.permissions import OperatorOnly
 from api.schema import operation, paged
 from api.tenants import TenantView
 from tenants import selectors
 from tenants.models import Membership
-from tenants.services.tenants import add_member, remove_member
+from tenants.rights import Resource
+from tenants.services.tenants import add_member, change_role, remove_member
 from tenants.states import Role
 
 
@@ -21,6 +19,12 @@ class NewMemberSerializer(Body):
     """A person to be added."""
 
     email = serializers.EmailField(max_length=150)
+    role = serializers.ChoiceField(Role.choices)
+
+
+class RoleSerializer(Body):
+    """What a member is to be."""
+
     role = serializers.ChoiceField(Role.choices)
 
 
@@ -36,7 +40,7 @@ class MemberSerializer(serializers.Serializer[Membership]):
 class Members(TenantView):
     """`/tenants/{id}/members`."""
 
-    only: ClassVar = {"GET": OperatorOnly, "POST": OperatorOnly}
+    resource = Resource.MEMBERS
 
     @paged("list_members", tag="members", rows=MemberSerializer)
     def get(self, _: Request) -> Response:
@@ -47,13 +51,15 @@ class Members(TenantView):
     @idempotent
     def post(self, _: Request) -> Response:
         """Give a person a role; one that is new gets an account."""
-        return self.made(MemberSerializer, add_member(tenant=self.tenant, **self.body(NewMemberSerializer)))
+        asked = self.body(NewMemberSerializer)
+        member = add_member(tenant=self.tenant, giver_rights=self.principal.rights, **asked)
+        return self.made(MemberSerializer, member)
 
 
 class OneMember(TenantView):
     """`/tenants/{id}/members/{member}`."""
 
-    only: ClassVar = {"DELETE": OperatorOnly}
+    resource = Resource.MEMBERS
     membership: Membership
 
     def load(self, tenant_id: str, member_id: str) -> None:  # type: ignore[override]
@@ -61,8 +67,15 @@ class OneMember(TenantView):
         super().load(tenant_id)
         self.membership = Membership.pick(selectors.members(tenant=self.tenant), member_id)
 
+    @operation("change_member", tag="members", body=RoleSerializer, answer=MemberSerializer)
+    def put(self, _: Request) -> Response:
+        """Give a member another role. A tenant's only owner stays one."""
+        role = self.body(RoleSerializer)["role"]
+        member = change_role(membership=self.membership, role=role, giver_rights=self.principal.rights)
+        return Response(MemberSerializer(member).data)
+
     @operation("remove_member", tag="members", status=204)
     def delete(self, _: Request) -> Response:
-        """End a membership; the person's account stays."""
+        """End a membership and the member's own keys; the account stays. A tenant's only owner stays."""
         remove_member(membership=self.membership)
         return Response(status=204)

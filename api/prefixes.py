@@ -22,6 +22,7 @@ from federation.archive import Archive, build_archive
 from federation.models import FederatedRound, Federation, PrefixVersion, PublishedPrefix
 from federation.selectors import measures, visibility
 from federation.services.prefixes import roll_back
+from tenants.rights import Resource
 
 
 class Scores(TypedDict):
@@ -77,6 +78,8 @@ class RollBackSerializer(Body):
 class PrefixVersions(FederationView):
     """`/federations/{id}/prefix-versions`."""
 
+    resource = Resource.PREFIX_VERSIONS
+
     @paged("list_prefix_versions", tag="prefix-versions", rows=PrefixVersionSerializer)
     def get(self, _: Request) -> Response:
         """List a federation's versions, the newest first."""
@@ -99,6 +102,8 @@ class PublishedView(FederationView):
 class Published(PublishedView):
     """`/federations/{id}/published`."""
 
+    resource = Resource.PREFIX_VERSIONS
+
     @operation("read_published", tag="prefix-versions", answer=PublishedSerializer)
     @conditional
     def get(self, _: Request) -> Response:
@@ -109,6 +114,7 @@ class Published(PublishedView):
 class RollBack(PublishedView):
     """`/federations/{id}/roll-back`."""
 
+    resource = Resource.PREFIX_VERSIONS
     only: ClassVar = {"POST": OperatorOnly}
 
     @operation("roll_back", tag="prefix-versions", body=RollBackSerializer, answer=PublishedSerializer)
@@ -139,6 +145,8 @@ class PrefixVersionView(ApiView):
 class OnePrefixVersion(PrefixVersionView):
     """`/prefix-versions/{id}`."""
 
+    resource = Resource.PREFIX_VERSIONS
+
     @operation("read_prefix_version", tag="prefix-versions", answer=PrefixVersionSerializer)
     def get(self, _: Request) -> Response:
         """Read a version."""
@@ -148,6 +156,8 @@ class OnePrefixVersion(PrefixVersionView):
 
 class PrefixVersionArchive(PrefixVersionView):
     """`/prefix-versions/{id}/archive`."""
+
+    resource = Resource.PREFIX_VERSIONS
 
     @extend_schema(
         operation_id="download_prefix_version",

@@ -18,6 +18,7 @@ from federation.selectors import measures, visibility
 from federation.services import rounds
 from federation.states import RoundState
 from tenants.models import Tenant
+from tenants.rights import Resource
 
 
 class RoundSerializer(serializers.Serializer[FederatedRound]):
@@ -78,6 +79,7 @@ class RoundEventSerializer(serializers.Serializer[RoundEvent]):
 class Rounds(FederationView):
     """`/federations/{id}/rounds`."""
 
+    resource = Resource.ROUNDS
     only: ClassVar = {"POST": OperatorOnly}
 
     @paged("list_rounds", tag="rounds", rows=RoundSerializer)
@@ -108,6 +110,8 @@ class RoundView(ApiView):
 class OneRound(RoundView):
     """`/rounds/{id}`."""
 
+    resource = Resource.ROUNDS
+
     @operation("read_round", tag="rounds", answer=RoundSerializer)
     def get(self, _: Request) -> Response:
         """Read a round."""
@@ -117,6 +121,7 @@ class OneRound(RoundView):
 class RoundCancellation(RoundView):
     """`/rounds/{id}/cancel`."""
 
+    resource = Resource.ROUNDS
     only: ClassVar = {"POST": OperatorOnly}
 
     @operation("cancel_round", tag="rounds", answer=RoundSerializer)
@@ -129,6 +134,8 @@ class RoundCancellation(RoundView):
 
 class RoundEvents(RoundView):
     """`/rounds/{id}/events`."""
+
+    resource = Resource.ROUNDS
 
     @paged("list_round_events", tag="rounds", rows=RoundEventSerializer)
     def get(self, _: Request) -> Response:

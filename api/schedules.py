@@ -16,6 +16,7 @@ from api.schema import operation
 from federation.models import Schedule
 from federation.selectors import visibility
 from federation.services.schedules import next_times, remove_schedule, set_schedule
+from tenants.rights import Resource
 
 _MINUTES_A_YEAR = 366 * 24 * 60
 
@@ -52,6 +53,7 @@ class ScheduleSerializer(serializers.Serializer[Schedule]):
 class FederationSchedule(FederationView):
     """`/federations/{id}/schedule`."""
 
+    resource = Resource.SCHEDULES
     only: ClassVar = {"GET": OperatorOnly, "PUT": OperatorOnly, "DELETE": OperatorOnly}
 
     def hold(self) -> None:

@@ -14,6 +14,7 @@ from api.schema import operation, paged
 from api.views import ApiView
 from tenants import selectors
 from tenants.models import Tenant
+from tenants.rights import Resource
 from tenants.services.tenants import change_tenant, create_tenant
 from tenants.states import TenantState
 
@@ -59,6 +60,7 @@ class TenantView(ApiView):
 class Tenants(ApiView):
     """`/tenants`."""
 
+    resource = Resource.TENANTS
     only: ClassVar = {"POST": OperatorOnly}
 
     @paged("list_tenants", tag="tenants", rows=TenantSerializer)
@@ -77,6 +79,7 @@ class Tenants(ApiView):
 class OneTenant(TenantView):
     """`/tenants/{id}`."""
 
+    resource = Resource.TENANTS
     only: ClassVar = {"PUT": OperatorOnly}
 
     def hold(self) -> None:

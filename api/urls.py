@@ -28,6 +28,7 @@ urlpatterns = [
     path("tenants/<str:tenant_id>", tenants.OneTenant.as_view()),
     path("tenants/<str:tenant_id>/keys", keys.Keys.as_view()),
     path("tenants/<str:tenant_id>/keys/<str:key_id>", keys.OneKey.as_view()),
+    path("tenants/<str:tenant_id>/keys/<str:key_id>/rotate", keys.KeyRotation.as_view()),
     path("tenants/<str:tenant_id>/members", members.Members.as_view()),
     path("tenants/<str:tenant_id>/members/<str:member_id>", members.OneMember.as_view()),
     path("datasets", datasets.Datasets.as_view()),

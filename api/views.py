@@ -25,6 +25,8 @@ from api.permissions import Anyone
 from api.refusals import LengthRequired, RequestTooLarge
 from api.schema import ProblemSchema
 from tenants import acting, scoping
+from tenants.errors import RightMissing
+from tenants.rights import Action, Resource, Right, right
 
 M = TypeVar("M", bound=models.Model)
 
@@ -50,6 +52,8 @@ class ApiView(APIView):
     for every operation, and 403 only ever speaks of objects that the caller sees.
     """
 
+    # What the operations are about, said by each view that has a route; None where every key will do.
+    resource: ClassVar[Resource | None]
     # By method; methods that are missing are for anyone with a key.
     only: ClassVar[Mapping[str, type[BasePermission]]] = {}
     # False: the handlers enter `scope()` themselves, when their body has arrived.
@@ -79,7 +83,7 @@ class ApiView(APIView):
             return super().dispatch(request)
 
     def check_permissions(self, request: Request) -> None:
-        """Enter the scope, find what is addressed, and only then ask whether the caller may."""
+        """Enter the scope, find what is addressed, and only then ask whether the caller may. Raises RightMissing."""
         _ = self.principal  # who does not say who they are learns nothing else
         if request.method not in self.allowed_methods:
             self.http_method_not_allowed(request)  # whatever is addressed, or not there
@@ -89,6 +93,16 @@ class ApiView(APIView):
             self._open.enter_context(self.scope())
         self.load(**self._ids)
         super().check_permissions(request)
+        needed = self.right_for(request.method or "")
+        if needed is not None and needed not in self.principal.rights:
+            raise RightMissing(right=needed)
+
+    @classmethod
+    def right_for(cls, method: str) -> Right | None:
+        """The right that an operation takes besides a key."""
+        if cls.resource is None:
+            return None
+        return right(cls.resource, Action.READ if method in ("GET", "HEAD") else Action.WRITE)
 
     def get_permissions(self) -> list[BasePermission]:
         """That of the request's method; a HEAD is a GET whose body is not sent."""

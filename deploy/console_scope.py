@@ -10,7 +10,9 @@ from django.shortcuts import render
 
 from deploy import console_membership
 from tenants import acting, scoping
+from tenants.rights import OPERATOR_RIGHTS, ROLE_RIGHTS, Right
 from tenants.services.accounts import console_actor
+from tenants.states import Role
 
 CONSOLE_PATH = "/console/"
 
@@ -29,19 +31,20 @@ class ConsoleScopeMiddleware:
         """Answer within the scope. Memberships are read with each request: one that ended opens nothing any more."""
         if not (request.path.startswith(CONSOLE_PATH) and request.user.is_active):
             return self._get_response(request)
-        actor = console_actor(request.user, session_key=request.session.session_key)
         if request.user.is_staff:
-            return self._answer(request, actor, scoping.platform())
+            return self._answer(request, OPERATOR_RIGHTS, scoping.platform())
         entry = console_membership.entry_of(request)
         if entry is None:
             return _no_entry(request)
         with console_membership.using(entry):
-            return self._answer(request, actor, scoping.tenant(entry.membership.tenant_id))
+            rights = ROLE_RIGHTS[Role(entry.membership.role)]
+            return self._answer(request, rights, scoping.tenant(entry.membership.tenant_id))
 
     def _answer(
-        self, request: HttpRequest, actor: acting.Actor, scope: AbstractContextManager[None]
+        self, request: HttpRequest, rights: frozenset[Right], scope: AbstractContextManager[None]
     ) -> HttpResponseBase:
         """What a failed request has written is taken back."""
+        actor = console_actor(request.user, session_key=request.session.session_key, rights=rights)
         with acting.by(actor), scope:
             response = self._get_response(request)
             # An exception has become an answer by now; left alone, half of its work would be committed.

@@ -14,12 +14,16 @@ from tenants.states import ActorKind
 
 @dataclass(frozen=True, kw_only=True)
 class Actor:
-    """A person, a program or the platform. `credential` names the key or session that was used, never its secret."""
+    """A person, a program or the platform. `credential` names the key or session that was used, never its secret.
+
+    `rights` are what a person at the console holds, and may give to others (`tenants.rights`).
+    """
 
     kind: ActorKind
     id: str = ""
     name: str = ""
     credential: str = ""
+    rights: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

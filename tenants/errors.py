@@ -45,14 +45,102 @@ class MembershipExists(PreludeError):
         super().__init__(f"{email} is a member of tenant {tenant_id} already.")
 
 
+class LastOwner(PreludeError):
+    """A tenant that has an owner keeps one."""
+
+    code = "last_owner"
+
+    def __init__(self, *, member_id: str, tenant_id: str) -> None:
+        super().__init__(
+            f"Member {member_id} is the only owner of tenant {tenant_id}; make another member an owner first."
+        )
+
+
 class ApiKeyInvalid(PreludeError):
-    """The key is unknown, altered or revoked; the text does not say which."""
+    """The key is unknown, altered, expired or revoked; the text does not say which."""
 
     code = "api_key_invalid"
 
     def __init__(self) -> None:
         super().__init__(
-            "The API key is not valid. Send `Authorization: Bearer prl_…` with a key that is not revoked."
+            "The API key is not valid. Send `Authorization: Bearer prl_…` with a key that is not expired or revoked."
+        )
+
+
+class AddressNotAllowed(PreludeError):
+    """A key that names networks opens nothing from elsewhere."""
+
+    code = "address_not_allowed"
+
+    def __init__(self, *, key_id: str, address: str) -> None:
+        super().__init__(
+            f"The API key {key_id} is not accepted from the address {address or 'that this request came from'}; "
+            "use it within its allowed networks."
+        )
+
+
+class ApiKeyEnded(PreludeError):
+    """A key that was revoked, has expired or was rotated before has no successor to get."""
+
+    code = "api_key_ended"
+
+    def __init__(self, *, key_id: str) -> None:
+        super().__init__(
+            f"The API key {key_id} is revoked, has expired or was rotated before; make a new key instead."
+        )
+
+
+class ExpiryInPast(PreludeError):
+    """A key that would never open anything."""
+
+    code = "expiry_in_past"
+    field = "expires_at"
+
+    def __init__(self, *, expires_at: str) -> None:
+        super().__init__(f"The time of expiry {expires_at} has passed; name one that is to come, or none.")
+
+
+class NetworkInvalid(PreludeError):
+    """Not a network that addresses can be looked for in."""
+
+    code = "network_invalid"
+    field = "allowed_networks"
+
+    def __init__(self, *, network: str) -> None:
+        super().__init__(
+            f"{network!r} is no network; write an address or a CIDR block without host bits, such as 192.0.2.0/24."
+        )
+
+
+class RightMissing(PreludeError):
+    """The caller holds a key that is good for other things."""
+
+    code = "right_missing"
+
+    def __init__(self, *, right: str) -> None:
+        super().__init__(f"This operation needs the right {right}, which the key does not hold.")
+
+
+class RightNotHeld(PreludeError):
+    """Nobody gives to a key or a role what it may not do itself."""
+
+    code = "right_not_held"
+
+    def __init__(self, *, rights: list[str]) -> None:
+        super().__init__(
+            f"Only rights that one holds oneself can be given, and these are not held: {', '.join(rights)}."
+        )
+
+
+class RightOutOfReach(PreludeError):
+    """A right that only operators' keys can hold."""
+
+    code = "right_out_of_reach"
+    field = "rights"
+
+    def __init__(self, *, rights: list[str]) -> None:
+        super().__init__(
+            f"A tenant's key holds no more than its owner's rights; these are an operator's: {', '.join(rights)}."
         )
 
 

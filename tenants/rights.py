@@ -82,3 +82,6 @@ OPERATOR_RIGHTS: Final[frozenset[Right]] = frozenset(
     right(resource, action) for resource in Resource for action in Action
 )
 """What an operator's key may hold: everything, across tenants."""
+
+RIGHT_CHOICES: Final = tuple((word, word) for word in sorted(OPERATOR_RIGHTS))
+"""The vocabulary, for fields that take a right."""

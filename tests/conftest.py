@@ -14,8 +14,10 @@ from rest_framework.test import APIClient
 
 from tenants import dispatch, scoping
 from tenants.models import Tenant
-from tenants.services.api_keys import create_api_key
+from tenants.rights import ROLE_RIGHTS
+from tenants.states import Role
 from tests.factories import TenantFactory
+from tests.keys import new_client
 from tests.platform import RunningPlatform, running_platform
 from tests.session import SERVERS
 
@@ -85,30 +87,28 @@ def globex(db: None) -> Tenant:
     return TenantFactory.create(name="Globex", slug="globex")
 
 
-def _client(tenant: Tenant | None) -> APIClient:
-    with scoping.platform():
-        key = create_api_key(tenant=tenant, name="tests")
-    client = APIClient()
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {key.text}")
-    return client
+@pytest.fixture
+def acme_client(acme: Tenant) -> APIClient:
+    """HTTP with a key of Acme's, which may do what an engineer may."""
+    return new_client(acme)
 
 
 @pytest.fixture
-def acme_client(acme: Tenant) -> APIClient:
-    """HTTP with a key of Acme's."""
-    return _client(acme)
+def acme_owner(acme: Tenant) -> APIClient:
+    """HTTP with a key of Acme's that may do what an owner may."""
+    return new_client(acme, rights=ROLE_RIGHTS[Role.OWNER])
 
 
 @pytest.fixture
 def globex_client(globex: Tenant) -> APIClient:
     """HTTP with a key of the outsider's."""
-    return _client(globex)
+    return new_client(globex)
 
 
 @pytest.fixture
 def operator_client(db: None) -> APIClient:
     """HTTP with an operator's key."""
-    return _client(None)
+    return new_client(None)
 
 
 @pytest.fixture(scope="session")

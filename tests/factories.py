@@ -34,6 +34,7 @@ from federation.states import (
 from tenants import encryption, scoping, storage
 from tenants.ids import uuid7
 from tenants.models import ApiKey, Dataset, IdempotencyRecord, Membership, Tenant
+from tenants.rights import ROLE_RIGHTS
 from tenants.services.tenants import master_key
 from tenants.states import DatasetState, Role
 
@@ -116,7 +117,7 @@ class MembershipFactory(PlatformFactory[Membership]):
 
 
 class ApiKeyFactory(PlatformFactory[ApiKey]):
-    """A key that nobody knows the text of."""
+    """A key of an engineer's rights that nobody knows the text of."""
 
     class Meta:
         model = ApiKey
@@ -124,6 +125,7 @@ class ApiKeyFactory(PlatformFactory[ApiKey]):
     tenant = factory.SubFactory(TenantFactory)
     name = factory.Sequence(lambda n: f"key {n}")
     digest = b"\x00" * 32
+    rights = factory.LazyFunction(lambda: sorted(ROLE_RIGHTS[Role.ENGINEER]))
 
 
 class IdempotencyRecordFactory(PlatformFactory[IdempotencyRecord]):

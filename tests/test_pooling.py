@@ -21,9 +21,9 @@ from rest_framework.test import APIClient
 from tenants import scoping
 from tenants.models import Dataset, Tenant
 from tenants.services import datasets
-from tenants.services.api_keys import create_api_key
 from tenants.states import DatasetState
 from tests.factories import DatasetFactory
+from tests.keys import new_key
 from tests.pgbouncer import N_SERVER_CONNECTIONS, running_pooler
 from training_workers.attempts import Attempt, perform
 
@@ -153,7 +153,7 @@ def sides(acme: Tenant, globex: Tenant) -> list[Side]:
     found = []
     for tenant, other in ((acme, globex), (globex, acme)):
         with scoping.platform():
-            key = create_api_key(tenant=tenant, name="pooled").text
+            key = new_key(tenant=tenant, name="pooled").text
         waiting = [
             DatasetFactory.create(tenant=tenant, state=DatasetState.VALIDATING)
             for _ in range(N_THREADS * N_TURNS // 3)

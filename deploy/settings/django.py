@@ -161,6 +161,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "LocalRunState": "federation.states.LocalRunState",
         "PrincipalKind": "api.authentication.PrincipalKind",
         "Priority": "federation.states.Priority",
+        "Right": "tenants.rights.RIGHT_CHOICES",
         "Role": "tenants.states.Role",
         "RoundState": "federation.states.RoundState",
         "TenantState": "tenants.states.TenantState",

@@ -7,6 +7,7 @@ from django.contrib import admin
 from django.urls import reverse
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminSelectWidget
 
+from tenants import acting
 from tenants.admin.forms import ServiceForm, row_choice
 from tenants.admin.row_actions import Done, RowAction
 from tenants.admin.rows import ServiceRows
@@ -18,7 +19,7 @@ from tenants.states import Role
 class MembershipForm(ServiceForm):
     """A person gets a role within a tenant."""
 
-    refusals_at: ClassVar = {"membership_exists": "email"}
+    refusals_at: ClassVar = {"membership_exists": "email", "right_not_held": "role"}
     explanation = "A person who is new here gets an account without a password."
 
     tenant = row_choice()
@@ -32,7 +33,12 @@ class MembershipForm(ServiceForm):
     def call_service(self) -> Membership:
         """Add the member. Raises MembershipExists."""
         data = self.cleaned_data
-        return add_member(tenant=data["tenant"], email=data["email"], role=Role(data["role"]))
+        return add_member(
+            tenant=data["tenant"],
+            email=data["email"],
+            role=Role(data["role"]),
+            giver_rights=acting.actor().rights,
+        )
 
 
 def _remove(membership: Membership, _actor: str) -> Done:
@@ -51,7 +57,7 @@ class MembershipRows(ServiceRows):
             name="remove",
             label="Remove member",
             icon="person_remove",
-            question="Remove {row} from the tenant? The account stays.",
+            question="Remove {row} from the tenant? Its own API keys end; the account stays.",
             permission="tenants.delete_membership",
             run=_remove,
             style="danger",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from tenants import scoping
@@ -20,10 +20,11 @@ def actor(request: HttpRequest) -> str:
 
 @dataclass(frozen=True)
 class Done:
-    """What an action did, in a sentence, and the page that shows it."""
+    """What an action did, in a sentence, and the page that shows it: where it is, or itself if it is shown once."""
 
     told: str
     next_url: str
+    page: Callable[[HttpRequest], HttpResponse] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,7 +172,7 @@ class ServiceRows(ModelAdmin):
             return redirect(change_url(row))
         self.log_change(request, row, done.told)
         messages.success(request, done.told)
-        return redirect(done.next_url)
+        return done.page(request) if done.page else redirect(done.next_url)
 
     def row_or_404(self, request: HttpRequest, object_id: object) -> Any:
         """The row of an address. Raises Http404."""

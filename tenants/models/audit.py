@@ -37,7 +37,9 @@ class AuditEntry(TenantOwned):
     actor_id = models.CharField(max_length=64)
     actor_name = models.CharField(max_length=200)
     credential = models.CharField(max_length=64, help_text="The key, or the session's fingerprint.")
-    address = models.CharField(max_length=45, help_text="Of the peer that this process saw.")
+    address = models.CharField(
+        max_length=45, help_text="The caller's, as this process or a trusted proxy saw it."
+    )
     request_id = models.CharField(max_length=64)
     action = models.CharField(max_length=64)
     object_kind = models.CharField(max_length=64)

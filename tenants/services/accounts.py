@@ -16,7 +16,9 @@ _USER_FIELDS = ("username", "email", "first_name", "last_name", "is_active", "is
 _KIND = "console_user"
 
 
-def console_actor(user: User, *, session_key: str | None) -> acting.Actor:
+def console_actor(
+    user: User, *, session_key: str | None, rights: frozenset[str] = frozenset()
+) -> acting.Actor:
     """A person at the console. The session is named by a digest: its key would open it."""
     kind = ActorKind.CONSOLE_USER if user.is_staff else ActorKind.MEMBER
     digest = hashlib.sha256((session_key or "").encode()).hexdigest()[:_FINGERPRINT_LENGTH]
@@ -25,6 +27,7 @@ def console_actor(user: User, *, session_key: str | None) -> acting.Actor:
         id=f"user_{user.pk}",
         name=user.get_username(),
         credential=f"session_{digest}" if session_key else "",
+        rights=rights,
     )
 
 

@@ -1,22 +1,40 @@
-"""API keys: made, shown once, checked, revoked."""
+"""API keys: made, shown once, checked, rotated, revoked."""
 
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from ipaddress import ip_address, ip_network
+from typing import Final
 
 from django.conf import settings
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
-from tenants.errors import ApiKeyInvalid, NotFound, TenantSuspended
-from tenants.models import ApiKey, Tenant
+from tenants import acting
+from tenants.errors import (
+    AddressNotAllowed,
+    ApiKeyEnded,
+    ApiKeyInvalid,
+    ExpiryInPast,
+    NetworkInvalid,
+    NotFound,
+    RightOutOfReach,
+    TenantSuspended,
+)
+from tenants.models import ApiKey, Membership, Tenant
+from tenants.rights import OPERATOR_RIGHTS, ROLE_RIGHTS, Right
 from tenants.services import audit
-from tenants.states import TenantState
+from tenants.services.giving import require_held
+from tenants.states import Role, TenantState
 
 SCHEME = "prl"
+LONGEST_OVERLAP: Final = timedelta(days=30)
 _LAST_USED_EVERY = timedelta(minutes=1)  # a write a request would be a hot row
+_ON_RECORD = ("name", "tenant", "membership", "rights", "expires_at", "allowed_networks")
 
 
 @dataclass(frozen=True)
@@ -27,16 +45,45 @@ class NewApiKey:
     text: str
 
 
-def create_api_key(*, tenant: Tenant | None, name: str) -> NewApiKey:
-    """A key for the tenant's programs, or an operator's key where `tenant` is None."""
-    secret = secrets.token_urlsafe(32)
-    row = ApiKey.objects.create(tenant=tenant, name=name, digest=_digest(secret))
-    audit.record(action="api_key.created", subject=row, after=audit.fields(row, "name", "tenant"))
-    return NewApiKey(row=row, text=f"{SCHEME}_{row.public_id.removeprefix('key_')}_{secret}")
+def create_api_key(
+    *,
+    tenant: Tenant | None,
+    name: str,
+    giver_rights: frozenset[Right],
+    rights: Collection[Right] | None = None,
+    expires_at: datetime | None = None,
+    allowed_networks: Collection[str] = (),
+    membership: Membership | None = None,
+) -> NewApiKey:
+    """A key for the tenant's programs, for one of its members, or an operator's key where `tenant` is None.
+
+    Without `rights` it gets an engineer's, the member's role's, or an operator's. Raises RightNotHeld for what
+    `giver_rights` lack, RightOutOfReach, ExpiryInPast, NetworkInvalid.
+    """
+    given = _default_rights(tenant, membership) if rights is None else frozenset(rights)
+    require_held(given, by=giver_rights)
+    if tenant is not None and (beyond := given - ROLE_RIGHTS[Role.OWNER]):
+        raise RightOutOfReach(rights=sorted(beyond))
+    if expires_at is not None and expires_at <= timezone.now():
+        raise ExpiryInPast(expires_at=expires_at.isoformat())
+    key = ApiKey(
+        tenant=tenant,
+        name=name,
+        membership=membership,
+        rights=sorted(given),
+        expires_at=expires_at,
+        allowed_networks=[_network(text) for text in allowed_networks],
+    )
+    made = _issued(key)
+    audit.record(action="api_key.created", subject=key, after=audit.fields(key, *_ON_RECORD))
+    return made
 
 
 def authenticate(text: str) -> ApiKey:
-    """The key behind the text, its tenant loaded; for the platform's scope. Raises ApiKeyInvalid, TenantSuspended."""
+    """The key behind the text, its tenant and membership loaded; for the platform's scope.
+
+    Raises ApiKeyInvalid, AddressNotAllowed, TenantSuspended.
+    """
     scheme, _, rest = text.partition("_")
     identifier, _, secret = rest.partition("_")
     if scheme != SCHEME or not secret:
@@ -45,13 +92,44 @@ def authenticate(text: str) -> ApiKey:
         key_id = ApiKey.key_from(f"key_{identifier}")
     except NotFound:
         raise ApiKeyInvalid() from None
-    row = ApiKey.objects.select_related("tenant").filter(pk=key_id, revoked_at=None).first()
+    row = ApiKey.objects.select_related("tenant", "membership").filter(_is_open(), pk=key_id).first()
     if row is None or not hmac.compare_digest(bytes(row.digest), _digest(secret)):
         raise ApiKeyInvalid()
+    _require_address(row)
     if row.tenant is not None and row.tenant.state != TenantState.ACTIVE:
         raise TenantSuspended(tenant_id=row.tenant.public_id)
     _note_use(row)
     return row
+
+
+def rotate_api_key(*, key: ApiKey, overlap_seconds: int, giver_rights: frozenset[Right]) -> NewApiKey:
+    """A successor that is as good as the key, which itself ends after the overlap, or earlier where it expires.
+
+    Raises ApiKeyEnded, and RightNotHeld: else rotating would give what could not be made.
+    """
+    now = timezone.now()
+    held = ApiKey.objects.select_for_update()  # of two at once, one finds it rotated
+    old = held.filter(_is_open(), pk=key.pk, rotated_at=None).first()
+    if old is None:
+        raise ApiKeyEnded(key_id=key.public_id)
+    require_held(frozenset(old.rights), by=giver_rights)
+    before = audit.fields(old, "expires_at", "rotated_at")
+    made = _issued(
+        ApiKey(
+            tenant_id=old.tenant_id,
+            name=old.name,
+            membership_id=old.membership_id,
+            rights=old.rights,
+            expires_at=old.expires_at,
+            allowed_networks=old.allowed_networks,
+        )
+    )
+    overlap_end = now + timedelta(seconds=overlap_seconds)
+    old.rotated_at, old.expires_at = now, min(old.expires_at or overlap_end, overlap_end)
+    old.save(update_fields=["rotated_at", "expires_at"])
+    after = audit.fields(old, "expires_at", "rotated_at") | {"successor": made.row}
+    audit.record(action="api_key.rotated", subject=old, before=before, after=after)
+    return made
 
 
 def revoke_api_key(*, key: ApiKey) -> None:
@@ -61,6 +139,39 @@ def revoke_api_key(*, key: ApiKey) -> None:
     if n_revoked:
         after = audit.fields(key, "revoked_at")
         audit.record(action="api_key.revoked", subject=key, before={"revoked_at": None}, after=after)
+
+
+def _default_rights(tenant: Tenant | None, membership: Membership | None) -> frozenset[Right]:
+    if tenant is None:
+        return OPERATOR_RIGHTS
+    return ROLE_RIGHTS[Role(membership.role) if membership else Role.ENGINEER]
+
+
+def _issued(key: ApiKey) -> NewApiKey:
+    """Save the key with a secret of its own."""
+    secret = secrets.token_urlsafe(32)
+    key.digest = _digest(secret)
+    key.save(force_insert=True)
+    return NewApiKey(row=key, text=f"{SCHEME}_{key.public_id.removeprefix('key_')}_{secret}")
+
+
+def _is_open() -> Q:
+    return Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=Now()))
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text.strip()))
+    except ValueError:
+        raise NetworkInvalid(network=text) from None
+
+
+def _require_address(key: ApiKey) -> None:
+    if not key.allowed_networks:
+        return
+    address = acting.origin().address
+    if not address or not any(ip_address(address) in ip_network(text) for text in key.allowed_networks):
+        raise AddressNotAllowed(key_id=key.public_id, address=address)
 
 
 def _note_use(row: ApiKey) -> None:

@@ -7,11 +7,15 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 
-from tenants import encryption
-from tenants.errors import MembershipExists, TenantSlugTaken
+from tenants import encryption, scoping
+from tenants.errors import LastOwner, MembershipExists, TenantSlugTaken
 from tenants.ids import uuid7
-from tenants.models import Membership, Tenant
+from tenants.models import ApiKey, Membership, Tenant
+from tenants.rights import ROLE_RIGHTS, Right
 from tenants.services import audit
+from tenants.services.accounts import record_saved
+from tenants.services.api_keys import revoke_api_key
+from tenants.services.giving import require_held
 from tenants.states import Role, TenantState
 
 
@@ -55,24 +59,63 @@ def master_key() -> bytes:
     return base64.b64decode(settings.MASTER_KEY.get_secret_value())
 
 
-def add_member(*, tenant: Tenant, email: str, role: Role) -> Membership:
-    """Give a person a role; one that is new gets an account without a password. Raises MembershipExists."""
+def add_member(*, tenant: Tenant, email: str, role: Role, giver_rights: frozenset[Right]) -> Membership:
+    """Give a person a role; one that is new gets an account without a password.
+
+    Raises MembershipExists, and RightNotHeld for a role that may do more than `giver_rights` allow.
+    """
+    require_held(ROLE_RIGHTS[role], by=giver_rights)
     users = get_user_model()
     address = email.lower()
-    user, _ = users.objects.get_or_create(username=address, defaults={"email": address})
+    user, is_new = users.objects.get_or_create(username=address, defaults={"email": address})
+    if is_new:
+        with scoping.platform():  # not on the tenant's record: it would tell who has an account elsewhere
+            record_saved(user, before=None)
     try:
         with transaction.atomic():
             membership = Membership.objects.create(tenant=tenant, user=user, role=role)
     except IntegrityError:
         raise MembershipExists(email=address, tenant_id=tenant.public_id) from None
-    # Not whether the account is new: the tenant reads the entry, and would learn who has one elsewhere.
     audit.record(action="member.added", subject=membership, after={"email": address, "role": role})
     return membership
 
 
+def change_role(*, membership: Membership, role: Role, giver_rights: frozenset[Right]) -> Membership:
+    """Give a member another role, which its keys feel at their next request.
+
+    Raises RightNotHeld, LastOwner, and NotFound where the member was removed meanwhile.
+    """
+    require_held(ROLE_RIGHTS[role], by=giver_rights)
+    member = _locked(membership, stays_owner=role == Role.OWNER)
+    before = audit.fields(member, "role")
+    member.role = role
+    member.save(update_fields=["role"])
+    audit.record(action="member.changed", subject=member, before=before, after=audit.fields(member, "role"))
+    return member
+
+
 def remove_member(*, membership: Membership) -> None:
-    """End a person's membership; the account stays."""
-    before = {"email": membership.user.email, "role": membership.role}
+    """End a person's membership, and with it its keys; the account stays.
+
+    Raises LastOwner, and NotFound where the member was removed meanwhile.
+    """
     with transaction.atomic():
-        audit.record(action="member.removed", subject=membership, before=before)
-        membership.delete()
+        member = _locked(membership, stays_owner=False)
+        for key in ApiKey.objects.filter(membership=member):
+            revoke_api_key(key=key)
+        before = {"email": member.user.email, "role": member.role}
+        audit.record(action="member.removed", subject=member, before=before)
+        member.delete()
+
+
+def _locked(membership: Membership, *, stays_owner: bool) -> Membership:
+    """The member as it is now, held together with the owners: of two owners who leave at once, one has to stay.
+
+    Raises LastOwner, NotFound.
+    """
+    owners = Membership.objects.filter(tenant_id=membership.tenant_id, role=Role.OWNER).order_by("pk")
+    is_only_owner = [owner.pk for owner in owners.select_for_update()] == [membership.pk]
+    if is_only_owner and not stays_owner:
+        raise LastOwner(member_id=membership.public_id, tenant_id=membership.tenant.public_id)
+    held = Membership.objects.select_for_update(of=("self",)).select_related("user")
+    return Membership.pick(held, membership.public_id)

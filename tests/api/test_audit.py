@@ -10,6 +10,8 @@ from rest_framework.test import APIClient
 
 from tenants import scoping
 from tenants.models import AuditEntry, Tenant
+from tenants.rights import ROLE_RIGHTS
+from tenants.states import Role
 from tests.api.problems import faults
 
 PATH = "/api/v1/audit-entries"
@@ -66,15 +68,22 @@ def test_an_entry_tells_all_of_a_change(operator_client: APIClient, acme: Tenant
         "tenant": acme.public_id,
         "object": {"kind": "api_key", "id": answer.json()["id"]},
         "before": {},
-        "after": {"name": "nightly", "tenant": acme.public_id},
+        "after": {
+            "name": "nightly",
+            "tenant": acme.public_id,
+            "membership": None,
+            "rights": sorted(ROLE_RIGHTS[Role.ENGINEER]),
+            "expires_at": None,
+            "allowed_networks": [],
+        },
     }
 
 
 @pytest.mark.django_db
 def test_a_tenant_reads_its_own_entries_an_operator_all(
-    operator_client: APIClient, acme_client: APIClient, acme: Tenant, changes: None
+    operator_client: APIClient, acme_owner: APIClient, acme: Tenant, changes: None
 ) -> None:
-    assert {entry["tenant"] for entry in found(acme_client)} == {acme.public_id}
+    assert {entry["tenant"] for entry in found(acme_owner)} == {acme.public_id}
     assert {entry["tenant"] for entry in found(operator_client)} > {acme.public_id, None}
 
 
@@ -98,26 +107,26 @@ def test_filters_choose_and_pages_end(operator_client: APIClient, changes: None)
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/export"])
-def test_a_filter_that_is_none_is_refused(acme_client: APIClient, path: str) -> None:
-    assert faults(acme_client.get(path, {"since": "yesterday"})) == {("since", "invalid")}
-    assert faults(acme_client.get(path, {"actor": "x"})) == {("actor", "unknown_field")}
+def test_a_filter_that_is_none_is_refused(acme_owner: APIClient, path: str) -> None:
+    assert faults(acme_owner.get(path, {"since": "yesterday"})) == {("since", "invalid")}
+    assert faults(acme_owner.get(path, {"actor": "x"})) == {("actor", "unknown_field")}
 
 
 @pytest.mark.django_db(transaction=True)
 def test_an_export_is_read_within_scopes_although_it_is_written_after_the_view(
     operator_client: APIClient,
-    acme_client: APIClient,
+    acme_owner: APIClient,
     acme: Tenant,
     changes: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tenants.selectors.AUDIT_BATCH", 2)
-    own = exported(acme_client)
+    own = exported(acme_owner)
     assert {line["tenant"] for line in own} == {acme.public_id}
     assert not [line for line in own if "chain" in line], "a number would count the entries of others"
     with scoping.tenant(acme.id):
         assert len(own) == AuditEntry.objects.count() > 1
-    assert len(exported(acme_client, action="api_key.revoked")) == 0
+    assert len(exported(acme_owner, action="api_key.revoked")) == 0
 
 
 @pytest.mark.django_db(transaction=True)

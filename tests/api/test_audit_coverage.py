@@ -26,12 +26,14 @@ from tests.factories import (
     MembershipFactory,
     PrefixVersionFactory,
     ScheduleFactory,
+    UserFactory,
     ready_federation,
 )
 
 pytestmark = pytest.mark.django_db
 CHANGING = ("post", "put", "patch", "delete")
 OPERATOR, TENANT = "operator", "tenant"
+KNOWN_PERSON = "known@example.com"
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,12 @@ CALLS: dict[tuple[str, str], list[Call]] = {
     ],
     ("post", "tenants/<str:tenant_id>/keys"): [Call(OPERATOR, "api_key.created", {"name": "k"})],
     ("delete", "tenants/<str:tenant_id>/keys/<str:key_id>"): [Call(OPERATOR, "api_key.revoked")],
+    ("post", "tenants/<str:tenant_id>/keys/<str:key_id>/rotate"): [Call(OPERATOR, "api_key.rotated", {})],
     ("post", "tenants/<str:tenant_id>/members"): [
-        Call(OPERATOR, "member.added", {"email": "new@example.com", "role": "viewer"})
+        Call(OPERATOR, "member.added", {"email": KNOWN_PERSON, "role": "viewer"})
+    ],
+    ("put", "tenants/<str:tenant_id>/members/<str:member_id>"): [
+        Call(OPERATOR, "member.changed", {"role": "viewer"})
     ],
     ("delete", "tenants/<str:tenant_id>/members/<str:member_id>"): [Call(OPERATOR, "member.removed")],
     ("post", "datasets"): [Call(TENANT, "dataset.created", {"name": "rows"}, format="multipart")],
@@ -120,6 +126,7 @@ def world(acme: Tenant, call: Call) -> dict[str, Identified]:
             federation=federation, tenant=acme, state=call.enrolment, dataset=dataset
         )
     ScheduleFactory.create(federation=federation)
+    UserFactory.create(username=KNOWN_PERSON)
     with scoping.platform():
         version, parent = federation.published.version, going.published.version
     rows: dict[str, Identified | None] = {

@@ -8,10 +8,10 @@ from rest_framework.test import APIClient
 
 from tenants import scoping
 from tenants.models import ApiKey, Tenant
-from tenants.services.api_keys import create_api_key
 from tenants.services.tenants import change_tenant
 from tenants.states import TenantState
 from tests.api.problems import problem
+from tests.keys import new_key
 
 pytestmark = pytest.mark.django_db
 ME = "/api/v1/me"
@@ -52,7 +52,7 @@ def test_another_scheme_is_no_key() -> None:
 
 def test_a_revoked_key_opens_nothing_at_once(acme: Tenant) -> None:
     with scoping.platform():
-        key = create_api_key(tenant=acme, name="old")
+        key = new_key(tenant=acme, name="old")
     client = client_with(f"bearer {key.text}")
     assert client.get(ME).status_code == 200
     with scoping.platform():

@@ -103,6 +103,7 @@ def test_a_faulty_field_is_named() -> None:
 class Failing(ApiView):
     """Makes a tenant, and then fails as the test wants it."""
 
+    resource = None
     error: ClassVar[Exception]
 
     def get(self, _: Request) -> Response:

@@ -25,7 +25,6 @@ from deploy.wsgi import application
 from tenants import scoping
 from tenants.ids import Identified
 from tenants.models import Tenant
-from tenants.services.api_keys import create_api_key
 from tests.factories import (
     SPECIFICATION,
     ApiKeyFactory,
@@ -42,6 +41,7 @@ from tests.factories import (
     TenantFactory,
     ready_federation,
 )
+from tests.keys import new_key
 
 pytestmark = pytest.mark.django_db
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
@@ -117,7 +117,7 @@ def ids(acme: Tenant) -> Ids:
 def caller(request: pytest.FixtureRequest, acme: Tenant) -> dict[str, str]:
     """The header that says who calls."""
     with scoping.platform():
-        key = create_api_key(tenant=acme if request.param == "tenant" else None, name="fuzz")
+        key = new_key(tenant=acme if request.param == "tenant" else None, name="fuzz")
     return {"Authorization": f"Bearer {key.text}"}
 
 

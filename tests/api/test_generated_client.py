@@ -15,8 +15,8 @@ from pytest_django.live_server_helper import LiveServer
 
 from tenants import scoping
 from tenants.models import Tenant
-from tenants.services.api_keys import create_api_key
 from tests.factories import EnrolmentFactory, ready_federation
+from tests.keys import new_key
 
 pytestmark = pytest.mark.django_db(transaction=True)
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -56,20 +56,20 @@ def connected(live_server: LiveServer, text: str) -> Any:
     )
 
 
-def new_key(tenant: Tenant | None) -> str:
+def key_text(tenant: Tenant | None) -> str:
     with scoping.platform():
-        return create_api_key(tenant=tenant, name="generated").text
+        return new_key(tenant=tenant, name="generated").text
 
 
 @pytest.fixture
 def operator(live_server: LiveServer) -> Iterator[Any]:
-    with connected(live_server, new_key(None)) as client:
+    with connected(live_server, key_text(None)) as client:
         yield client
 
 
 @pytest.fixture
 def engineer(live_server: LiveServer, acme: Tenant) -> Iterator[Any]:
-    with connected(live_server, new_key(acme)) as client:
+    with connected(live_server, key_text(acme)) as client:
         yield client
 
 

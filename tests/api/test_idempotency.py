@@ -19,7 +19,9 @@ from federation.models import FederatedRound
 from tenants import scoping
 from tenants.errors import IdempotencyInProgress
 from tenants.models import ApiKey, Dataset, IdempotencyRecord, Tenant
+from tenants.rights import ROLE_RIGHTS
 from tenants.services import idempotency
+from tenants.states import Role
 from tests.api.problems import faults, problem
 from tests.conftest import Message
 from tests.factories import (
@@ -32,6 +34,7 @@ from tests.factories import (
     TenantFactory,
     ready_federation,
 )
+from tests.keys import new_client
 from tests.racing import at_once
 from tests.session import SERVERS
 
@@ -71,9 +74,11 @@ def n_rows() -> int:
 def tenant_operations(tenant: Tenant) -> dict[str, tuple[str, object]]:
     """Operations upon a tenant: path and body."""
     path = f"{TENANTS}/{tenant.public_id}"
+    key = ApiKeyFactory.create(tenant=tenant)
     return {
         "create_tenant": (TENANTS, INITECH),
         "create_key": (f"{path}/keys", {"name": "pipeline"}),
+        "rotate_key": (f"{path}/keys/{key.public_id}/rotate", {"overlap_seconds": 60}),
         "add_member": (f"{path}/members", {"email": "a@example.com", "role": "viewer"}),
     }
 
@@ -211,6 +216,17 @@ def test_a_tenants_keys_share_and_operators_keys_do_not(acme: Tenant) -> None:
         assert claimed(acmes[0]) == claimed(acmes[1])
     with scoping.platform():
         assert claimed(operators[0]) != claimed(operators[1])
+
+
+@pytest.mark.django_db
+def test_a_keys_text_is_not_told_again_to_who_may_do_less(acme: Tenant, acme_owner: APIClient) -> None:
+    body = {"name": "ci", "rights": ["keys:write"]}
+    path = f"{TENANTS}/{acme.public_id}/keys"
+    first = send(acme_owner, path, body)
+    assert first.status_code == 201, first.content
+    lesser = new_client(acme, rights=["keys:write"])
+    problem(send(lesser, path, body), 409, "idempotency_key_reused")
+    assert_replayed(send(new_client(acme, rights=ROLE_RIGHTS[Role.OWNER]), path, body), first)
 
 
 @pytest.mark.django_db

@@ -47,8 +47,9 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         """GET /me
         GET /tenants|POST /tenants|GET /tenants/{tenant_id}|PUT /tenants/{tenant_id}
         GET /tenants/{tenant_id}/keys|POST /tenants/{tenant_id}/keys|DELETE /tenants/{tenant_id}/keys/{key_id}
+        POST /tenants/{tenant_id}/keys/{key_id}/rotate
         GET /tenants/{tenant_id}/members|POST /tenants/{tenant_id}/members
-        DELETE /tenants/{tenant_id}/members/{member_id}
+        PUT /tenants/{tenant_id}/members/{member_id}|DELETE /tenants/{tenant_id}/members/{member_id}
         GET /datasets|POST /datasets|GET /datasets/{dataset_id}|DELETE /datasets/{dataset_id}
         GET /base-models|POST /base-models|GET /base-models/{base_model_id}
         GET /federations|POST /federations|GET /federations/{federation_id}|PUT /federations/{federation_id}

@@ -83,7 +83,11 @@ FORMS: dict[type[Model], tuple[str, Callable[[], dict[str, Any]]]] = {
     ApiKey: ("api_key.created", lambda: {"tenant": str(TenantFactory.create().pk), "name": "k"}),
     Membership: (
         "member.added",
-        lambda: {"tenant": str(TenantFactory.create().pk), "email": "b@example.com", "role": "viewer"},
+        lambda: {
+            "tenant": str(TenantFactory.create().pk),
+            "email": UserFactory.create().username,
+            "role": "viewer",
+        },
     ),
     BaseModel: (
         "base_model.registered",
@@ -112,6 +116,7 @@ BUTTONS: dict[tuple[type[Model], str], tuple[str, Callable[[], Model]]] = {
         "tenant.changed",
         lambda: TenantFactory.create(state=TenantState.SUSPENDED),
     ),
+    (ApiKey, "rotate"): ("api_key.rotated", ApiKeyFactory.create),
     (ApiKey, "revoke"): ("api_key.revoked", ApiKeyFactory.create),
     (Membership, "remove"): ("member.removed", MembershipFactory.create),
     (Enrolment, "leave"): ("enrolment.left", _enrolment),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -29,6 +30,7 @@ from tenants.models import ApiKey, Dataset, Membership, Tenant
 from tenants.services.api_keys import authenticate
 from tenants.states import TenantState
 from tests.factories import (
+    ApiKeyFactory,
     BaseModelFactory,
     DatasetFactory,
     EvaluationFactory,
@@ -166,11 +168,62 @@ def test_a_key_is_shown_once_and_never_again(operator: Client, acme: Tenant) -> 
         assert ApiKey.objects.get().revoked_at is not None
 
 
+def test_a_key_gets_the_rights_expiry_and_networks_that_are_filled_in(operator: Client, acme: Tenant) -> None:
+    body = {
+        "tenant": str(acme.pk),
+        "name": "nightly",
+        "rights": ["datasets:read", "audit:read"],
+        "expires_at": "2999-01-31T12:00",
+        "allowed_networks": "192.0.2.0/24\n2001:db8::1",
+    }
+    operator.post(add_url(ApiKey), body)
+    with scoping.platform():
+        key = ApiKey.objects.get()
+    assert key.rights == ["audit:read", "datasets:read"]
+    assert key.expires_at == datetime(2999, 1, 31, 12, tzinfo=UTC)
+    assert key.allowed_networks == ["192.0.2.0/24", "2001:db8::1/128"]
+    page = text_of(operator.get(change_url(key)))
+    assert "audit:read, datasets:read" in page
+    assert "192.0.2.0/24, 2001:db8::1/128" in page
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rights", "rounds:write"), ("expires_at", "1999-01-31T12:00"), ("allowed_networks", "10.0.0.1/8")],
+)
+def test_what_a_key_cannot_have_is_told_at_its_field(
+    operator: Client, acme: Tenant, field: str, value: str
+) -> None:
+    body = {"tenant": str(acme.pk), "name": "nightly", field: value}
+    assert field in errors_of(operator.post(add_url(ApiKey), body))
+    with scoping.platform():
+        assert not ApiKey.objects.exists()
+
+
+def test_a_rotated_keys_successor_is_shown_once(operator: Client, acme: Tenant) -> None:
+    old = ApiKeyFactory.create(tenant=acme, name="nightly")
+    response = operator.post(action_url(old, "rotate"))
+    [text] = re.findall(r"prl_[0-9a-z]{26}_[\w-]+", text_of(response))
+    assert "no-store" in response["Cache-Control"]
+    with scoping.platform():
+        new = authenticate(text)
+    assert (new.tenant, new.name, new.rights) == (acme, "nightly", old.rights)
+    secret = text.split("_", 2)[2]
+    for page in (list_url(ApiKey), change_url(new), change_url(old)):
+        assert secret not in text_of(operator.get(page))
+    again = operator.post(action_url(old, "rotate"), follow=True)
+    assert "was rotated before" in text_of(again)
+    with scoping.platform():
+        assert ApiKey.objects.count() == 2
+
+
 def test_a_member_is_added_and_removed(operator: Client, acme: Tenant) -> None:
-    operator.post(add_url(Membership), {"tenant": str(acme.pk), "email": "Ann@Example.com", "role": "owner"})
+    operator.post(
+        add_url(Membership), {"tenant": str(acme.pk), "email": "Ann@Example.com", "role": "auditor"}
+    )
     with scoping.platform():
         member = Membership.objects.select_related("user").get()
-    assert (member.user.email, member.role) == ("ann@example.com", "owner")
+    assert (member.user.email, member.role) == ("ann@example.com", "auditor")
     operator.post(action_url(member, "remove"))
     with scoping.platform():
         assert not Membership.objects.exists()

@@ -9,12 +9,13 @@ from tenants.models import ApiKey, Tenant
 from tenants.services import api_keys
 from tenants.states import TenantState
 from tests.factories import TenantFactory
+from tests.keys import new_key
 
 pytestmark = pytest.mark.django_db
 
 
 def test_a_key_opens_its_tenant_and_its_text_is_nowhere(platform_scope: None, acme: Tenant) -> None:
-    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    key = new_key(tenant=acme, name="pipeline")
     found = api_keys.authenticate(key.text)
     assert (found.pk, found.tenant) == (key.row.pk, acme)
     secret = key.text.split("_", 2)[2].encode()
@@ -24,7 +25,7 @@ def test_a_key_opens_its_tenant_and_its_text_is_nowhere(platform_scope: None, ac
 
 
 def test_use_is_noted_at_most_once_a_minute(platform_scope: None, acme: Tenant) -> None:
-    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    key = new_key(tenant=acme, name="pipeline")
     api_keys.authenticate(key.text)
     first = ApiKey.objects.get().last_used_at
     api_keys.authenticate(key.text)
@@ -36,7 +37,7 @@ def test_use_is_noted_at_most_once_a_minute(platform_scope: None, acme: Tenant) 
     "damage", [lambda t: t[:-1], lambda t: t + "x", lambda t: "", lambda t: "prl_x_y", lambda t: t.swapcase()]
 )
 def test_an_altered_key_is_invalid(platform_scope: None, acme: Tenant, damage: object) -> None:
-    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    key = new_key(tenant=acme, name="pipeline")
     with pytest.raises(ApiKeyInvalid):
         api_keys.authenticate(damage(key.text))  # type: ignore[operator]
 
@@ -44,7 +45,7 @@ def test_an_altered_key_is_invalid(platform_scope: None, acme: Tenant, damage: o
 def test_a_revoked_key_is_invalid_and_revoking_twice_keeps_the_time(
     platform_scope: None, acme: Tenant
 ) -> None:
-    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    key = new_key(tenant=acme, name="pipeline")
     api_keys.revoke_api_key(key=key.row)
     revoked_at = key.row.revoked_at
     api_keys.revoke_api_key(key=key.row)
@@ -54,7 +55,7 @@ def test_a_revoked_key_is_invalid_and_revoking_twice_keeps_the_time(
 
 
 def test_another_pepper_opens_nothing(platform_scope: None, acme: Tenant, settings: Settings) -> None:
-    key = api_keys.create_api_key(tenant=acme, name="pipeline")
+    key = new_key(tenant=acme, name="pipeline")
     settings.KEY_PEPPER = type(settings.KEY_PEPPER)("another pepper of more than 32 characters")
     with pytest.raises(ApiKeyInvalid):
         api_keys.authenticate(key.text)
@@ -62,14 +63,14 @@ def test_another_pepper_opens_nothing(platform_scope: None, acme: Tenant, settin
 
 def test_a_suspended_tenants_keys_open_nothing(platform_scope: None) -> None:
     tenant = TenantFactory.create(state=TenantState.SUSPENDED)
-    key = api_keys.create_api_key(tenant=tenant, name="pipeline")
+    key = new_key(tenant=tenant, name="pipeline")
     with pytest.raises(TenantSuspended):
         api_keys.authenticate(key.text)
 
 
 def test_an_operators_key_belongs_to_no_tenant_and_no_tenant_sees_it(acme: Tenant) -> None:
     with scoping.platform():
-        key = api_keys.create_api_key(tenant=None, name="operator")
+        key = new_key(tenant=None, name="operator")
         assert api_keys.authenticate(key.text).tenant is None
     with scoping.tenant(acme.id):
         assert not ApiKey.objects.exists()

@@ -9,11 +9,13 @@ from django.db import DatabaseError, ProgrammingError, connection, transaction
 from tenants import acting, scoping
 from tenants.errors import TenantSlugTaken
 from tenants.models import AuditEntry, Dataset, Tenant
+from tenants.rights import OPERATOR_RIGHTS
 from tenants.services import audit, datasets
-from tenants.services.api_keys import create_api_key, revoke_api_key
+from tenants.services.api_keys import revoke_api_key
 from tenants.services.tenants import add_member, create_tenant, remove_member
 from tenants.states import ActorKind, DatasetState, Role
 from tests.factories import DatasetFactory
+from tests.keys import new_key
 
 pytestmark = pytest.mark.django_db
 ANN = acting.Actor(kind=ActorKind.CONSOLE_USER, id="user_7", name="ann@example.com", credential="session_1f")
@@ -62,7 +64,7 @@ def test_only_fields_that_differ_are_kept_and_no_difference_is_no_entry(acme: Te
 
 def test_revoking_again_leaves_no_second_entry(acme: Tenant) -> None:
     with scoping.platform():
-        key = create_api_key(tenant=acme, name="nightly").row
+        key = new_key(tenant=acme, name="nightly").row
         revoke_api_key(key=key)
         revoke_api_key(key=key)
     assert [entry.action for entry in entries()] == ["api_key.created", "api_key.revoked"]
@@ -87,7 +89,7 @@ def test_no_secret_is_in_an_entry(acme: Tenant) -> None:
         "prompt_embeddings": b"\x05",
     }
     with scoping.platform():
-        key = create_api_key(tenant=acme, name="nightly")
+        key = new_key(tenant=acme, name="nightly")
         audit.record(action="x.changed", subject=acme, after=secrets)
     written = json.dumps([entry.content() for entry in entries()])
     assert key.text.split("_", 2)[2] not in written
@@ -112,11 +114,16 @@ def test_the_hash_of_an_entry_can_be_taken_anew_after_its_way_through_the_databa
     assert entry.digest() == entry.content_sha256
 
 
-def test_a_member_is_named_by_address_and_nothing_is_told_of_its_account(acme: Tenant) -> None:
-    with scoping.platform():
-        membership = add_member(tenant=acme, email="Bob@example.com", role=Role.VIEWER)
+def test_a_member_is_named_by_address_and_no_tenant_learns_whether_the_account_is_new(acme: Tenant) -> None:
+    with scoping.tenant(acme.id):
+        membership = add_member(
+            tenant=acme, email="Bob@example.com", role=Role.VIEWER, giver_rights=OPERATOR_RIGHTS
+        )
         remove_member(membership=membership)
-    added, removed = entries()
+    [account] = entries(action="console_user.created")
+    assert (account.tenant_id, account.after["email"]) == (None, "bob@example.com")
+    with scoping.tenant(acme.id):
+        added, removed = AuditEntry.objects.order_by("id")
     assert added.after == {"email": "bob@example.com", "role": "viewer"}
     assert (removed.before, removed.after) == ({"email": "bob@example.com", "role": "viewer"}, {})
     assert added.object_id == removed.object_id
@@ -125,9 +132,9 @@ def test_a_member_is_named_by_address_and_nothing_is_told_of_its_account(acme: T
 
 def test_a_tenant_reads_its_own_entries_and_the_platform_all(acme: Tenant, globex: Tenant) -> None:
     with scoping.platform():
-        create_api_key(tenant=acme, name="of Acme")
-        create_api_key(tenant=globex, name="of Globex")
-        create_api_key(tenant=None, name="of an operator")
+        new_key(tenant=acme, name="of Acme")
+        new_key(tenant=globex, name="of Globex")
+        new_key(tenant=None, name="of an operator")
     for tenant in (acme, globex):
         with scoping.tenant(tenant.id), connection.cursor() as cursor:
             cursor.execute("SELECT tenant_id FROM tenants_auditentry")  # no manager stands before this
@@ -164,7 +171,7 @@ def test_the_applications_roles_cannot_change_the_record(
     acme: Tenant, statement: str, is_platform: bool
 ) -> None:
     with scoping.platform():
-        create_api_key(tenant=acme, name="nightly")
+        new_key(tenant=acme, name="nightly")
     refused = pytest.raises(ProgrammingError, match=r"permission denied|must be owner")
     scope = scoping.platform() if is_platform else scoping.tenant(acme.id)
     with scope, refused, transaction.atomic(), connection.cursor() as cursor:
@@ -179,7 +186,7 @@ def test_the_head_of_the_chain_is_not_for_tenants(acme: Tenant) -> None:
 
 def test_nobody_chooses_an_entrys_place_in_the_chain(acme: Tenant) -> None:
     with scoping.platform():
-        create_api_key(tenant=acme, name="nightly")
+        new_key(tenant=acme, name="nightly")
         entry = AuditEntry.objects.get()
         entry.pk, entry.number = Dataset().pk, 1
         with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():

@@ -241,7 +241,8 @@ def test_a_foreign_key_that_is_checked_at_the_commit_is_checked_before_the_head_
             assert is_locked.wait(timeout=20)
             with connection.cursor() as cursor:
                 cursor.execute(
-                    "INSERT INTO tenants_apikey (id, tenant_id, name, digest) VALUES (gen_random_uuid(), %s, 'k', '')",
+                    "INSERT INTO tenants_apikey (id, tenant_id, name, digest, rights, allowed_networks)"
+                    " VALUES (gen_random_uuid(), %s, 'k', '', '{}', '{}')",
                     [tenant.pk],
                 )
 

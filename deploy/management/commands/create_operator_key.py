@@ -7,6 +7,7 @@ from django.core.management.base import BaseCommand
 
 from deploy.system_user import system_user
 from tenants import acting, scoping
+from tenants.rights import OPERATOR_RIGHTS
 from tenants.services.api_keys import create_api_key
 
 
@@ -22,5 +23,5 @@ class Command(BaseCommand):
     def handle(self, *_: object, **options: Any) -> None:
         """Make and print it."""
         with acting.by(system_user()), scoping.platform():
-            key = create_api_key(tenant=None, name=options["name"])
+            key = create_api_key(tenant=None, name=options["name"], giver_rights=OPERATOR_RIGHTS)
         self.stdout.write(key.text)
