@@ -45,8 +45,9 @@ bench-dataset: $(STAMP) ## Measure what a dataset of a gibibyte costs in memory,
 	@$(RUN) -m tests.benchmarks.large_dataset
 
 .PHONY: openapi
-openapi: $(STAMP) ## Write the API's description to docs/openapi.json
+openapi: $(STAMP) ## Write docs/openapi.json and docs/rights.md from the code
 	@$(SCRIPTS)/with_settings.sh $(RUN) manage.py spectacular --format openapi-json --file docs/openapi.json
+	@$(SCRIPTS)/with_settings.sh $(RUN) manage.py rights_table > docs/rights.md
 
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements.lock anew

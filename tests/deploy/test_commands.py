@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from django.contrib.auth import authenticate
@@ -40,6 +41,19 @@ def test_an_operators_key_is_all_that_is_printed_and_opens_the_api() -> None:
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {key}")
     body = client.get("/api/v1/me").json()
     assert (body["kind"], body["key"]["name"]) == ("operator", "first")
+
+
+def test_the_committed_table_of_rights_is_the_codes_own() -> None:
+    committed = Path(__file__).resolve().parents[2] / "docs" / "rights.md"
+    is_current = committed.read_text() == printed("rights_table")
+    assert is_current, "docs/rights.md is not what the code says: run `make openapi` and commit it"
+
+
+def test_the_table_tells_who_holds_what() -> None:
+    lines = printed("rights_table").splitlines()
+    assert "| right | owner | engineer | viewer | auditor | operator |" in lines
+    assert "| `audit:read` | yes | – | – | yes | yes |" in lines
+    assert "| `rounds:write` | – | – | – | – | yes |" in lines
 
 
 @pytest.mark.django_db
