@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from django.contrib.auth import logout
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
@@ -44,6 +45,7 @@ class ConsoleScopeMiddleware:
         self, request: HttpRequest, rights: frozenset[Right], scope: AbstractContextManager[None]
     ) -> HttpResponseBase:
         """What a failed request has written is taken back."""
+        assert isinstance(request.user, User)  # active, and so signed in
         actor = console_actor(request.user, session_key=request.session.session_key, rights=rights)
         with acting.by(actor), scope:
             response = self._get_response(request)
