@@ -19,6 +19,7 @@ from tenants import selectors
 from tenants.models import Dataset, Tenant
 from tenants.rights import Resource
 from tenants.services.datasets import create_dataset, delete_dataset
+from tenants.services.limits import dataset_quotas
 from tenants.states import DatasetFormat, DatasetState
 
 _FORM_BYTES = 2**20  # what a form may add to its file
@@ -93,7 +94,11 @@ class Datasets(ApiView):
         """Upload a file. It is encrypted as it arrives; whether its rows are sound, the training side finds next."""
         tenant, key = self.principal.tenant, key_of(request)
         assert tenant is not None  # TenantOnly
-        with DatasetUploadHandler(tenant=tenant, limit_bytes=settings.MAX_DATASET_BYTES) as handler:
+        with self.scope():
+            quotas = dataset_quotas(tenant=tenant)
+        with DatasetUploadHandler(
+            tenant=tenant, limit_bytes=settings.MAX_DATASET_BYTES, quotas=quotas
+        ) as handler:
             request._request.upload_handlers = [handler]
             form = self.body(NewDatasetSerializer)
             upload = form["file"].upload

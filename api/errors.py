@@ -46,6 +46,8 @@ STATUSES: Mapping[type[PreludeError], HTTPStatus] = {
     tenants.MembershipExists: HTTPStatus.CONFLICT,
     tenants.NetworkInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     tenants.NotFound: HTTPStatus.NOT_FOUND,
+    tenants.QuotaExceeded: HTTPStatus.FORBIDDEN,
+    tenants.RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     tenants.RightMissing: HTTPStatus.FORBIDDEN,
     tenants.RightNotHeld: HTTPStatus.FORBIDDEN,
     tenants.RightOutOfReach: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -154,8 +156,8 @@ def _refusal(error: PreludeError) -> Problem | None:
     status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), None)
     if status is None:
         return None
-    faulty = getattr(error, "field", None)
-    members = {"field": faulty} if faulty else {}
+    told = {name: getattr(error, name, None) for name in ("field", "limit", "used")}
+    members = {name: value for name, value in told.items() if value not in (None, "")}
     return Problem(status, error.code, str(error), members, getattr(error, "retry_after_seconds", None))
 
 

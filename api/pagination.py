@@ -28,7 +28,7 @@ class NewestFirst(CursorPagination):
         self, queryset: QuerySet[M], request: Request, view: APIView | None = None
     ) -> list[M]:
         """The page that the request asks for. Raises CursorInvalid, and ValidationError for the page's size."""
-        self._key = queryset.model._meta.pk
+        self._key = queryset.model._meta.get_field(self.ordering.removeprefix("-"))
         return super().paginate_queryset(queryset, request, view) or []
 
     def get_page_size(self, request: Request) -> int:
@@ -59,6 +59,12 @@ class NewestFirst(CursorPagination):
             key = None
         if key is None or cursor.offset:
             raise CursorInvalid()
+
+
+class NewestDayFirst(NewestFirst):
+    """Pages by descending day, of rows of which each has a day of its own."""
+
+    ordering = "-day"
 
 
 class OldestFirst(NewestFirst):

@@ -1,5 +1,6 @@
 """Prefix versions: read, downloaded as a PEFT adapter, and the pointer to the published one."""
 
+from http import HTTPStatus
 from typing import Any, ClassVar, TypedDict
 
 from django.http import HttpResponseBase
@@ -23,6 +24,7 @@ from federation.models import FederatedRound, Federation, PrefixVersion, Publish
 from federation.selectors import measures, visibility
 from federation.services.prefixes import roll_back
 from tenants.rights import Resource
+from tenants.services import usage
 
 
 class Scores(TypedDict):
@@ -175,6 +177,9 @@ class PrefixVersionArchive(PrefixVersionView):
             request._request, etag=archive.etag, response=_as_file(archive, self.version)
         )
         assert answer is not None
+        tenant = self.principal.tenant
+        if tenant is not None and request.method == "GET" and answer.status_code == HTTPStatus.OK:
+            usage.add({tenant.pk: usage.Amount(sent_bytes=len(archive.data))})
         return answer
 
 

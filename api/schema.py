@@ -6,11 +6,11 @@ from typing import Any, TypeVar
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.plumbing import ComponentRegistry
+from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework import serializers
 
-from api import idempotency, preconditions
+from api import idempotency, preconditions, rates
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -43,6 +43,8 @@ class ProblemSerializer(serializers.Serializer[Any]):
     detail = serializers.CharField()
     code = serializers.CharField()
     field = serializers.CharField(required=False, help_text="The faulty field, where a single one is.")
+    limit = serializers.IntegerField(required=False, help_text="Of a rate or quota that is used up.")
+    used = serializers.IntegerField(required=False, help_text="What is used of that limit.")
     errors = FaultSerializer(many=True, required=False)  # type: ignore[assignment]  # hides Serializer.errors
     request_id = serializers.CharField()
 
@@ -70,6 +72,7 @@ class ProblemSchema(AutoSchema):
             _add_idempotency_key(operation)
         if self._handler_is("is_conditional"):
             _add_preconditions(operation, is_read=self.method == "GET")
+        _add_rate(operation, registry)
         return operation
 
     def _get_request_for_media_type(self, serializer: Any, direction: str = "request") -> tuple[Any, bool]:
@@ -88,6 +91,7 @@ class ProblemSchema(AutoSchema):
             HTTPStatus.LENGTH_REQUIRED,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.TOO_MANY_REQUESTS,
         ]
         if self.method != "GET":
             statuses.append(HTTPStatus.CONFLICT)
@@ -98,6 +102,26 @@ class ProblemSchema(AutoSchema):
         if self._handler_is("is_conditional"):
             statuses.append(HTTPStatus.PRECONDITION_FAILED)
         return sorted(statuses)
+
+
+def _add_rate(operation: dict[str, Any], registry: ComponentRegistry) -> None:
+    """Every answer to a tenant tells of its rate; it is described for those of success and for the refusal."""
+    headers = {name: _header(registry, name, text) for name, text in rates.HEADERS.items()}
+    refused = str(int(HTTPStatus.TOO_MANY_REQUESTS))
+    for status, answer in operation["responses"].items():
+        if status.startswith("2") or status == refused:
+            answer.setdefault("headers", {}).update(headers)
+    retry_after = _header(registry, "Retry-After", "Seconds until one more request fits.")
+    operation["responses"][refused]["headers"]["Retry-After"] = retry_after
+
+
+def _header(registry: ComponentRegistry, name: str, text: str) -> dict[str, Any]:
+    described = {"schema": {"type": "integer", "minimum": 0}, "description": text}
+    component = ResolvedComponent(  # type: ignore[no-untyped-call]
+        name, ResolvedComponent.HEADER, described, object=name
+    )
+    registry.register_on_missing(component)
+    return dict(component.ref)
 
 
 def _add_idempotency_key(operation: dict[str, Any]) -> None:

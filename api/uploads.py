@@ -9,6 +9,7 @@ from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 from api.refusals import RequestNotReadable, UploadInterrupted
 from tenants.errors import PreludeError
 from tenants.models import Tenant
+from tenants.services.limits import DatasetQuotas
 from tenants.services.uploads import DatasetUpload
 
 FIELD = "file"
@@ -34,10 +35,11 @@ class DatasetUploadHandler(FileUploadHandler):
     As a context manager it leaves nothing of the file when its block fails.
     """
 
-    def __init__(self, *, tenant: Tenant, limit_bytes: int) -> None:
+    def __init__(self, *, tenant: Tenant, limit_bytes: int, quotas: DatasetQuotas) -> None:
         super().__init__()
         self._tenant = tenant
         self._limit_bytes = limit_bytes
+        self._quotas = quotas
         self._body: Any = None
         self._left_bytes = 0
         self._refusal: PreludeError | None = None
@@ -56,7 +58,10 @@ class DatasetUploadHandler(FileUploadHandler):
             self._refuse(RequestNotReadable(problem=f"a form here has one file, in the field {FIELD!r}"))
         try:
             self.upload = DatasetUpload(
-                tenant=self._tenant, file_name=self.file_name or "", limit_bytes=self._limit_bytes
+                tenant=self._tenant,
+                file_name=self.file_name or "",
+                limit_bytes=self._limit_bytes,
+                quotas=self._quotas,
             )
         except PreludeError as refusal:
             self._refuse(refusal)

@@ -18,6 +18,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from api import rates
 from api.authentication import Principal
 from api.fields import Body
 from api.pagination import NewestFirst
@@ -27,6 +28,7 @@ from api.schema import ProblemSchema
 from tenants import acting, scoping
 from tenants.errors import RightMissing
 from tenants.rights import Action, Resource, Right, right
+from tenants.services.request_rate import Rate
 
 M = TypeVar("M", bound=models.Model)
 
@@ -65,6 +67,7 @@ class ApiView(APIView):
     schema = ProblemSchema()
 
     _failed: bool = False
+    _rate: Rate | None = None
 
     @property
     def principal(self) -> Principal:
@@ -83,8 +86,12 @@ class ApiView(APIView):
             return super().dispatch(request)
 
     def check_permissions(self, request: Request) -> None:
-        """Enter the scope, find what is addressed, and only then ask whether the caller may. Raises RightMissing."""
-        _ = self.principal  # who does not say who they are learns nothing else
+        """Count the request, enter the scope, find what is addressed, and only then ask whether the caller may.
+
+        Raises RightMissing.
+        """
+        self._rate = rates.count(self.principal)  # who does not say who they are learns nothing else
+        rates.admit(self.principal, self._rate)
         if request.method not in self.allowed_methods:
             self.http_method_not_allowed(request)  # whatever is addressed, or not there
         self._open.enter_context(acting.by(self.principal.acting()))
@@ -122,6 +129,13 @@ class ApiView(APIView):
         """Answer an error; what was written before it is not kept."""
         self._failed = True
         return super().handle_exception(exc)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """The answer, with what is left of the caller's rate."""
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in rates.headers(self._rate).items() if self._rate else ():
+            answer[name] = value
+        return answer
 
     def _check_length(self, request: Request) -> None:
         if request.headers.get("Transfer-Encoding"):

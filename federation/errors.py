@@ -332,9 +332,11 @@ class QuorumOutOfReach(PreludeError):
 
     code = "quorum_out_of_reach"
 
-    def __init__(self, *, federation_id: str, n_active: int, quorum: int) -> None:
+    def __init__(self, *, federation_id: str, n_active: int, n_left_out: int, quorum: int) -> None:
+        at_limit = f", {n_left_out} of them at a limit," if n_left_out else ""
         super().__init__(
-            f"Federation {federation_id} has {n_active} active tenants and its rounds need {quorum}; enrol more first."
+            f"Federation {federation_id} has {n_active} active tenants{at_limit} and its rounds need {quorum}; "
+            "enrol more first."
         )
 
 

@@ -229,6 +229,59 @@ class IdempotencyInProgress(PreludeError):
         )
 
 
+class RateLimited(PreludeError):
+    """The tenant's requests of the last minute are at their limit."""
+
+    code = "rate_limited"
+
+    def __init__(self, *, limit: int, used: int, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"The tenant may send {limit} requests a minute; the next one fits in {retry_after_seconds} seconds."
+        )
+        self.limit, self.used, self.retry_after_seconds = limit, used, retry_after_seconds
+
+
+class QuotaExceeded(PreludeError):
+    """A tenant's limit does not leave room for more; an operator can change it."""
+
+    code = "quota_exceeded"
+    counted: ClassVar[str] = "of this"
+
+    def __init__(self, *, tenant_id: str, limit: int, used: int) -> None:
+        super().__init__(
+            f"Tenant {tenant_id} may have {limit} {self.counted} and is at {used}: more does not fit its limit."
+        )
+        self.limit, self.used = limit, used
+
+
+class QuotaStoredBytes(QuotaExceeded):
+    """All bytes of a tenant's datasets; deleting a dataset gives its bytes back."""
+
+    code = "quota_stored_bytes"
+    counted = "bytes of datasets stored"
+
+
+class QuotaDatasetRows(QuotaExceeded):
+    """All rows of a tenant's sound datasets; deleting a dataset gives its rows back."""
+
+    code = "quota_dataset_rows"
+    counted = "rows in datasets"
+
+
+class QuotaRoundsInFlight(QuotaExceeded):
+    """Live rounds that a tenant takes part in, over all federations."""
+
+    code = "quota_rounds_in_flight"
+    counted = "rounds in flight"
+
+
+class QuotaDeviceSeconds(QuotaExceeded):
+    """Seconds on training workers in a calendar month (UTC)."""
+
+    code = "quota_device_seconds"
+    counted = "device seconds a month"
+
+
 class LeaseLost(PreludeError):
     """A write with a stale fencing token: another attempt owns the work now, or it has ended."""
 

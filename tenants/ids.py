@@ -79,6 +79,7 @@ class Identified(models.Model):
         Raises NotFound when the row is no longer there.
         """
         try:
-            self.refresh_from_db(from_queryset=type(self)._base_manager.select_for_update())
+            # Not the key: who inserts an event of the row need not wait, and cannot close a circle of waiting.
+            self.refresh_from_db(from_queryset=type(self)._base_manager.select_for_update(no_key=True))
         except ObjectDoesNotExist:
             raise NotFound(kind=str(self._meta.verbose_name), public_id=self.public_id) from None

@@ -8,30 +8,39 @@ from datetime import timedelta
 from typing import ClassVar, Self
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from tenants.errors import LeaseLost
-from tenants.ids import Identified
+from tenants.transitions import Stateful
+
+_NOBODYS: dict[str, object] = {"lease_owner": "", "lease_expires_at": None, "claimed_at": None}
 
 
-class Leased(Identified):
+class Leased(Stateful):
     """A row that a training worker works on, for as long as its lease lasts."""
 
     waiting_state: ClassVar[str]  # in which it may be claimed
     running_state: ClassVar[str]  # in which a worker holds it; may be the same
     loaded_with: ClassVar[tuple[str, ...]] = ()  # related rows that a worker reads while no scope is in force
 
-    state: "models.CharField[str, str]"
     attempt = models.PositiveIntegerField(default=0)
     lease_owner = models.CharField(max_length=200, blank=True, default="")
     lease_expires_at = models.DateTimeField(null=True, blank=True)
+    claimed_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the attempt that holds it began."
+    )
     sent_at = models.DateTimeField(null=True, blank=True)
     n_sent = models.PositiveIntegerField(default=0)
 
     class Meta:
         abstract = True
+
+    @property
+    def fetched_bytes(self) -> int:
+        """The size of the version that each attempt fetches."""
+        return 0
 
     @classmethod
     def claim(cls, pk: object, *, owner: str) -> Self:
@@ -41,6 +50,7 @@ class Leased(Identified):
             attempt=F("attempt") + 1,
             lease_owner=owner,
             lease_expires_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
+            claimed_at=Now(),
         )
         row = cls._base_manager.select_related(*cls.loaded_with).get(pk=pk)
         if claimed != 1:
@@ -63,7 +73,7 @@ class Leased(Identified):
     def lock_held(self) -> None:
         """Lock and reload the row for the write that ends this attempt. Raises LeaseLost when it is no longer held."""
         attempt = self.attempt
-        row = self.held(self.pk, attempt=attempt).select_for_update().first()
+        row = self.held(self.pk, attempt=attempt).select_for_update(no_key=True).first()
         if row is None:
             raise LeaseLost(public_id=self.public_id, attempt=attempt)
         self.refresh_from_db()
@@ -83,7 +93,29 @@ class Leased(Identified):
             late |= due & (Q(n_sent=doublings + 1) if doublings < 6 else Q(n_sent__gt=doublings))
         return cls._base_manager.filter(late, state=cls.waiting_state, lease_expires_at=None)
 
-    def free_lease(self) -> None:
-        """Forget who held the row; the state is the caller's to move."""
-        self.lease_owner, self.lease_expires_at = "", None
-        self.save(update_fields=["lease_owner", "lease_expires_at"])
+    def end_attempt(self, target: str, *, reason: str = "", **changes: object) -> timedelta:
+        """Move the row to `target` and take it from whoever holds it. Returns for how long it was held."""
+        with transaction.atomic():
+            self.lock()
+            lasted = self._held_for()
+            self.move_to(target, reason=reason, **_NOBODYS, **changes)
+            return lasted
+
+    def free_lease(self) -> timedelta:
+        """Take the row from whoever holds it and leave its state. Returns for how long it was held."""
+        with transaction.atomic():
+            self.lock()
+            lasted = self._held_for()
+            for name, value in _NOBODYS.items():
+                setattr(self, name, value)
+            self.save(update_fields=list(_NOBODYS))
+            return lasted
+
+    def write_off(self) -> None:
+        """Forget when the attempt began: what a lost worker did is known to nobody, and charged to nobody."""
+        type(self)._base_manager.filter(pk=self.pk).update(claimed_at=None)
+
+    def _held_for(self) -> timedelta:
+        own = type(self)._base_manager.filter(pk=self.pk)
+        found = own.values_list(Now() - F("claimed_at"), flat=True).get()
+        return found or timedelta()

@@ -1,9 +1,15 @@
 """Reads of the tenants' side, each within the scope in force: a tenant meets its own rows, an operator all."""
 
-from django.db.models import QuerySet
+from collections.abc import Collection
+from decimal import Decimal
+from uuid import UUID
 
-from tenants.models import ApiKey, AuditEntry, Dataset, Membership, Tenant
-from tenants.states import TenantState
+from django.db.models import BigIntegerField, QuerySet, Sum
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Now, TruncDate, TruncMonth
+
+from tenants.models import ApiKey, AuditEntry, Dataset, Membership, Tenant, TenantLimits, UsageDay
+from tenants.states import DatasetState, TenantState
 
 AUDIT_BATCH = 500
 
@@ -36,6 +42,35 @@ def memberships_in_force(*, user_id: int | None) -> QuerySet[Membership]:
 def datasets() -> QuerySet[Dataset]:
     """All datasets that the scope may see."""
     return Dataset.objects.all()
+
+
+def limits(*, tenant: Tenant) -> TenantLimits:
+    """A tenant's limits; every tenant has them."""
+    return TenantLimits.objects.select_related("tenant").get(tenant=tenant)
+
+
+def stored_bytes(*, tenant: Tenant) -> int:
+    """Bytes of the tenant's datasets, whatever was found in them."""
+    total = Dataset.objects.filter(tenant=tenant).aggregate(total=Sum("size_bytes"))["total"]
+    return int(total or 0)
+
+
+def dataset_rows(*, tenant: Tenant) -> int:
+    """Rows of the tenant's datasets that were found sound."""
+    sound = Dataset.objects.filter(tenant=tenant, state=DatasetState.READY)
+    n_rows = Cast(KT("facts__n_rows"), BigIntegerField())
+    return int(sound.aggregate(total=Sum(n_rows))["total"] or 0)
+
+
+def usage_days(*, tenant: Tenant) -> QuerySet[UsageDay]:
+    """A tenant's usage by day; days without any are missing."""
+    return UsageDay.objects.filter(tenant=tenant)
+
+
+def device_seconds_this_month(*, tenant_ids: Collection[UUID]) -> dict[UUID, Decimal]:
+    """Device seconds since the month began (UTC), by tenant; tenants without any are missing."""
+    spent = UsageDay.objects.filter(tenant__in=tenant_ids, day__gte=TruncDate(TruncMonth(Now())))
+    return dict(spent.values_list("tenant").annotate(total=Sum("device_seconds")))
 
 
 def audit_entries() -> QuerySet[AuditEntry]:

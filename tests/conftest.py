@@ -12,9 +12,11 @@ from django.test import TransactionTestCase
 from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
+from api import rates
 from tenants import dispatch, scoping
 from tenants.models import Tenant
 from tenants.rights import ROLE_RIGHTS
+from tenants.services.request_counts import RequestCounts
 from tenants.states import Role
 from tests.factories import TenantFactory
 from tests.keys import new_client
@@ -66,6 +68,15 @@ def sent_messages(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
         dispatch, "_publish", lambda name, ids, queue: messages.append(Message(name, ids, queue))
     )
     return messages
+
+
+@pytest.fixture(autouse=True)
+def counted_requests(monkeypatch: pytest.MonkeyPatch) -> RequestCounts:
+    """Requests that wait for `write`: the thread that calls it would not see a test's uncommitted tenants."""
+    counts = RequestCounts()
+    monkeypatch.setattr(counts, "_begin", lambda: None)
+    monkeypatch.setattr(rates, "REQUESTS", counts)
+    return counts
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from federation.states import (
 )
 from tenants import encryption, scoping, storage
 from tenants.ids import uuid7
-from tenants.models import ApiKey, Dataset, IdempotencyRecord, Membership, Tenant
+from tenants.models import ApiKey, Dataset, IdempotencyRecord, Membership, Tenant, TenantLimits, UsageDay
 from tenants.rights import ROLE_RIGHTS
 from tenants.services.tenants import master_key
 from tenants.states import DatasetState, Role
@@ -92,10 +92,11 @@ class UserFactory(PlatformFactory[Any]):
 
 
 class TenantFactory(PlatformFactory[Tenant]):
-    """A tenant with a data key."""
+    """A tenant with a data key, and with limits that limit nothing."""
 
     class Meta:
         model = Tenant
+        skip_postgeneration_save = True
 
     id = factory.LazyFunction(uuid7)
     name = factory.Sequence(lambda n: f"Tenant {n}")
@@ -103,6 +104,32 @@ class TenantFactory(PlatformFactory[Tenant]):
     wrapped_data_key = factory.LazyAttribute(
         lambda row: encryption.wrap(master_key(), encryption.new_data_key(), tenant_id=row.id)
     )
+
+    limits = factory.RelatedFactory("tests.factories.TenantLimitsFactory", factory_related_name="tenant")
+
+
+class TenantLimitsFactory(PlatformFactory[TenantLimits]):
+    """No limit at all."""
+
+    class Meta:
+        model = TenantLimits
+
+    tenant = factory.SubFactory(TenantFactory, limits=None)
+    requests_per_minute = None
+    rounds_in_flight = None
+    dataset_rows = None
+    stored_bytes = None
+    device_seconds_per_month = None
+
+
+class UsageDayFactory(PlatformFactory[UsageDay]):
+    """A quiet day."""
+
+    class Meta:
+        model = UsageDay
+
+    tenant = factory.SubFactory(TenantFactory)
+    day = factory.LazyFunction(lambda: timezone.now().date())
 
 
 class MembershipFactory(PlatformFactory[Membership]):

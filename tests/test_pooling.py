@@ -102,7 +102,7 @@ def work(side: Side, seen: Seen) -> None:
             answers.append(ask(BACKEND_AND_OWNERS))
         answers.append(left_behind())
         with attempt.scope():
-            datasets.accept_dataset(dataset=attempt.row, facts={})
+            datasets.accept_dataset(dataset=attempt.row, facts={"n_rows": 1})
 
     dataset = side.waiting.pop()
     scope = partial(scoping.tenant, side.tenant.id)

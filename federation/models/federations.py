@@ -20,12 +20,11 @@ from federation.states import (
 from tenants.ids import Identified
 from tenants.leases import Leased
 from tenants.models import Dataset, TenantOwned
-from tenants.transitions import Stateful
 
 MAX_WEIGHT = 100
 
 
-class BaseModel(Leased, Stateful):
+class BaseModel(Leased):
     """A frozen large model on the platform's disks, known by the digests of its weights and tokenizer."""
 
     id_prefix = "bmd"
@@ -60,7 +59,7 @@ class BaseModel(Leased, Stateful):
         return BaseModelStateConflict(base_model_id=self.public_id, state=self.state, wanted=target)
 
 
-class Federation(Leased, Stateful):
+class Federation(Leased):
     """Tenants that customize one base model together, under one specification that never changes."""
 
     id_prefix = "fed"

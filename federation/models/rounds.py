@@ -71,7 +71,7 @@ class FederatedRound(Stateful):
         )
 
 
-class LocalRun(TenantOwned, Leased, Stateful):
+class LocalRun(TenantOwned, Leased):
     """One tenant's training within one round, from the parent version to an update that is accepted or not."""
 
     id_prefix = "run"
@@ -113,6 +113,10 @@ class LocalRun(TenantOwned, Leased, Stateful):
     def __str__(self) -> str:
         return f"{self.tenant}, {self.federated_round}"
 
+    @property
+    def fetched_bytes(self) -> int:
+        return self.federated_round.parent_version.size_bytes
+
     def conflict(self, target: str) -> LocalRunStateConflict:
         return LocalRunStateConflict(local_run_id=self.public_id, state=self.state, wanted=target)
 
@@ -138,7 +142,7 @@ class LocalRun(TenantOwned, Leased, Stateful):
         )
 
 
-class Evaluation(TenantOwned, Leased, Stateful):
+class Evaluation(TenantOwned, Leased):
     """A version's score on one tenant's held-out rows; no version means the base model without a prefix."""
 
     id_prefix = "evl"
@@ -182,6 +186,10 @@ class Evaluation(TenantOwned, Leased, Stateful):
 
     def __str__(self) -> str:
         return f"{self.version or 'base model'} at {self.tenant}"
+
+    @property
+    def fetched_bytes(self) -> int:
+        return self.version.size_bytes if self.version else 0
 
     def conflict(self, target: str) -> EvaluationStateConflict:
         return EvaluationStateConflict(evaluation_id=self.public_id, state=self.state, wanted=target)

@@ -8,7 +8,7 @@ from federation.errors import BaseModelDirectoryInvalid, BaseModelNameTaken
 from federation.models import BaseModel
 from federation.states import BaseModelState
 from tenants import dispatch
-from tenants.services import audit
+from tenants.services import attempts, audit
 
 
 def register_base_model(*, name: str, directory: str, source: str, licence: str) -> BaseModel:
@@ -34,10 +34,9 @@ def accept_base_model(
     with transaction.atomic():
         base_model.lock_held()
         before = audit.fields(base_model, "state", "weights_sha256", "tokenizer_sha256")
-        base_model.move_to(
+        attempts.end(
+            base_model,
             BaseModelState.READY,
-            lease_owner="",
-            lease_expires_at=None,
             weights_sha256=weights_sha256,
             tokenizer_sha256=tokenizer_sha256,
             facts=facts,
@@ -51,8 +50,6 @@ def refuse_base_model(*, base_model: BaseModel, code: str, reason: str) -> None:
     with transaction.atomic():
         base_model.lock_held()
         before = audit.fields(base_model, "state", "refusal_code")
-        base_model.move_to(
-            BaseModelState.REFUSED, reason=reason, lease_owner="", lease_expires_at=None, refusal_code=code
-        )
+        attempts.end(base_model, BaseModelState.REFUSED, reason=reason, refusal_code=code)
         after = audit.fields(base_model, *before)
         audit.record(action="base_model.refused", subject=base_model, before=before, after=after)

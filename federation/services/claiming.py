@@ -9,6 +9,7 @@ from federation import fair_order
 from federation.models import BaseModel, Evaluation, Federation, LocalRun
 from tenants.leases import Leased
 from tenants.models import Dataset
+from tenants.services import attempts
 
 KINDS: Final[Mapping[str, type[Leased]]] = {
     "base_model": BaseModel,
@@ -33,6 +34,6 @@ def claim_next(*, owner: str) -> Leased | None:
             return None
         names: list[Any] = [column.name for column in cursor.description]
         place = dict(zip(names, found, strict=True))
-        claimed = KINDS[place["kind"]].claim(place["id"], owner=owner)
+        claimed = attempts.begin(KINDS[place["kind"]], place["id"], owner=owner)
         cursor.execute(fair_order.ADVANCE, place)
         return claimed

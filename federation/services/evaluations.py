@@ -7,6 +7,7 @@ from federation.models import Enrolment, Evaluation, FederatedRound, Federation,
 from federation.states import EVALUATION_GIVEN_UP, EvaluationState, RoundState
 from tenants import dispatch
 from tenants.models import Dataset
+from tenants.services import attempts
 
 
 def request_first(*, enrolment: Enrolment) -> None:
@@ -34,23 +35,14 @@ def request(*, federation: Federation, version: PrefixVersion | None, dataset: D
 def complete_evaluation(*, evaluation: Evaluation, accuracy: float, loss: float, n_rows: int) -> None:
     """Write the score. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
-        evaluation.lock_held()
-        evaluation.move_to(
-            EvaluationState.COMPLETED,
-            lease_owner="",
-            lease_expires_at=None,
-            accuracy=accuracy,
-            loss=loss,
-            n_rows=n_rows,
-        )
+        attempts.end(evaluation, EvaluationState.COMPLETED, accuracy=accuracy, loss=loss, n_rows=n_rows)
         _tell_round(evaluation)
 
 
 def fail_evaluation(*, evaluation: Evaluation, reason: str) -> None:
     """The attempt ended for a reason that another attempt would meet again. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
-        evaluation.lock_held()
-        evaluation.move_to(EvaluationState.FAILED, reason=reason, lease_owner="", lease_expires_at=None)
+        attempts.end(evaluation, EvaluationState.FAILED, reason=reason)
         _tell_round(evaluation)
 
 

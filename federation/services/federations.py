@@ -16,7 +16,7 @@ from federation.specification import LabelTask, parse_specification
 from federation.states import BaseModelState, EnrolmentState, FederationState, Priority
 from tenants import dispatch, storage
 from tenants.models import Dataset, Tenant
-from tenants.services import audit
+from tenants.services import attempts, audit
 from tenants.states import DatasetState
 
 
@@ -62,9 +62,7 @@ def accept_start(*, federation: Federation, start: bytes, adapter_config: dict[s
     with transaction.atomic():
         federation.lock_held()
         before = audit.fields(federation, "state")
-        federation.move_to(
-            FederationState.READY, lease_owner="", lease_expires_at=None, adapter_config=adapter_config
-        )
+        attempts.end(federation, FederationState.READY, adapter_config=adapter_config)
         after = audit.fields(federation, "state")
         audit.record(action="federation.prepared", subject=federation, before=before, after=after)
         version = PrefixVersion.objects.create(
@@ -81,9 +79,7 @@ def refuse_start(*, federation: Federation, code: str, reason: str) -> None:
     with transaction.atomic():
         federation.lock_held()
         before = audit.fields(federation, "state", "refusal_code")
-        federation.move_to(
-            FederationState.REFUSED, reason=reason, lease_owner="", lease_expires_at=None, refusal_code=code
-        )
+        attempts.end(federation, FederationState.REFUSED, reason=reason, refusal_code=code)
         after = audit.fields(federation, *before)
         audit.record(action="federation.refused", subject=federation, before=before, after=after)
 

@@ -7,6 +7,7 @@ from federation.models import LocalRun
 from federation.services import evaluations
 from federation.states import LocalRunState
 from tenants import storage
+from tenants.services import attempts, usage
 
 
 def submit_update(*, local_run: LocalRun, update: bytes, metrics: dict[str, object]) -> None:
@@ -17,15 +18,14 @@ def submit_update(*, local_run: LocalRun, update: bytes, metrics: dict[str, obje
     """
     sha256 = storage.put(update)
     with transaction.atomic():
-        local_run.lock_held()
-        local_run.move_to(
+        attempts.end(
+            local_run,
             LocalRunState.SUBMITTED,
-            lease_owner="",
-            lease_expires_at=None,
             update_sha256=sha256,
             update_size_bytes=len(update),
             metrics=metrics,
         )
+        usage.add({local_run.tenant_id: usage.Amount(received_bytes=len(update))})
         coordinator.check_update(local_run)
 
 
@@ -43,8 +43,5 @@ def record_before(*, local_run: LocalRun, score: dict[str, float]) -> None:
 def fail_local_run(*, local_run: LocalRun, code: str, reason: str) -> None:
     """The attempt met a fault that another attempt would meet again. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
-        local_run.lock_held()
-        local_run.move_to(
-            LocalRunState.FAILED, reason=f"{code}: {reason}", lease_owner="", lease_expires_at=None
-        )
+        attempts.end(local_run, LocalRunState.FAILED, reason=f"{code}: {reason}")
         coordinator.advance(local_run.federated_round)

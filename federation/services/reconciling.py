@@ -22,7 +22,7 @@ from tenants import dispatch
 from tenants.ids import Identified
 from tenants.leases import Leased
 from tenants.models import Dataset
-from tenants.services import datasets
+from tenants.services import attempts, datasets
 
 log = structlog.get_logger(__name__)
 Row = TypeVar("Row", bound=Identified)
@@ -62,10 +62,7 @@ def hand_back(row: Leased, *, reason: str) -> None:
                 reason=f"{reason} This was attempt {row.attempt} of {settings.MAX_ATTEMPTS}.",
             )
             return
-        if isinstance(row, LocalRun | Evaluation):
-            row.move_to(row.waiting_state, reason=reason, lease_owner="", lease_expires_at=None)
-        else:
-            row.free_lease()
+        attempts.hand_back(row, reason=reason)
         dispatch.wake_worker(row)
 
 
@@ -93,6 +90,7 @@ def _take_back(row: Leased) -> None:
             log.warning(
                 "lease_expired", subject=row.public_id, attempt=locked.attempt, worker=locked.lease_owner
             )
+            locked.write_off()
             hand_back(locked, reason="Its worker was not heard of within its lease.")
 
 

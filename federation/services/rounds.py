@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from federation.errors import FederationNotReady, QuorumOutOfReach, RoundInProgress
 from federation.models import Enrolment, Evaluation, FederatedRound, Federation, LocalRun
-from federation.services import evaluations, gate
+from federation.services import admission, evaluations, gate
+from federation.services.admission import Admission
 from federation.states import (
     EVALUATION_TRANSITIONS,
     ROUND_LIVE,
@@ -19,30 +20,32 @@ from federation.states import (
     RoundState,
 )
 from tenants import dispatch
-from tenants.services import audit
+from tenants.leases import Leased
+from tenants.services import attempts, audit
 from tenants.states import TenantState
 
+_TOO_LATE = "The round's deadline passed."
 _UNFINISHED_EVALUATION = tuple(state for state, targets in EVALUATION_TRANSITIONS.items() if targets)
 
 
 def start_round(*, federation: Federation, due_at: datetime | None = None) -> FederatedRound:
     """Open a round from the published version and send every active tenant's local run to the workers.
 
+    A tenant that is at one of its limits is left out of this round, which its events tell.
+
     Raises FederationNotReady, RoundInProgress and QuorumOutOfReach; then nothing has changed.
     """
     if federation.state != FederationState.READY:
         raise FederationNotReady(federation_id=federation.public_id, state=federation.state)
     with transaction.atomic():
+        admission.one_at_a_time()
         federation.lock()
         _check_free(federation)
-        enrolments = _active(federation)
-        quorum = federation.rules.round.quorum
-        if len(enrolments) < quorum:
-            raise QuorumOutOfReach(
-                federation_id=federation.public_id, n_active=len(enrolments), quorum=quorum
-            )
-        federated_round = _open(federation, quorum, due_at)
-        for enrolment in enrolments:
+        parted = _parted(federation)
+        federated_round = _open(federation, federation.rules.round.quorum, due_at)
+        for left_out in parted.left_out:
+            admission.tell(federated_round, left_out)
+        for enrolment in parted.admitted:
             _queue_local_run(federated_round, enrolment)
         federated_round.move_to(RoundState.TRAINING)
         after = audit.fields(federated_round, "federation", "number", "state", "parent_version", "due_at")
@@ -55,11 +58,20 @@ def _check_free(federation: Federation) -> None:
         raise RoundInProgress(federation_id=federation.public_id)
 
 
-def _active(federation: Federation) -> list[Enrolment]:
+def _parted(federation: Federation) -> Admission:
     active = Enrolment.objects.filter(
         federation=federation, state=EnrolmentState.ACTIVE, tenant__state=TenantState.ACTIVE
     )
-    return list(active.select_related("tenant", "dataset").order_by("tenant_id"))
+    parted = admission.part(list(active.select_related("tenant__limits", "dataset").order_by("tenant_id")))
+    n_admitted, n_left_out = len(parted.admitted), len(parted.left_out)
+    if n_admitted < federation.rules.round.quorum:
+        raise QuorumOutOfReach(
+            federation_id=federation.public_id,
+            n_active=n_admitted + n_left_out,
+            n_left_out=n_left_out,
+            quorum=federation.rules.round.quorum,
+        )
+    return parted
 
 
 def _open(federation: Federation, quorum: int, due_at: datetime | None) -> FederatedRound:
@@ -131,10 +143,8 @@ def end(*, federated_round: FederatedRound, state: RoundState, reason: str) -> N
 
 def _end_stragglers(federated_round: FederatedRound) -> None:
     late = (LocalRunState.QUEUED, LocalRunState.RUNNING)
-    for local_run in LocalRun.objects.filter(federated_round=federated_round, state__in=late):
-        local_run.move_to(
-            LocalRunState.FAILED, reason="The round's deadline passed.", lease_owner="", lease_expires_at=None
-        )
+    stragglers = LocalRun.objects.filter(federated_round=federated_round, state__in=late)
+    attempts.interrupt(((run, LocalRunState.FAILED) for run in stragglers), reason=_TOO_LATE)
 
 
 def begin_evaluation(*, federated_round: FederatedRound) -> None:
@@ -153,10 +163,9 @@ def conclude(*, federated_round: FederatedRound) -> None:
         federated_round.lock()
         if federated_round.state != RoundState.EVALUATING:
             return
-        unfinished = _candidate_evaluations(federated_round).filter(state__in=_UNFINISHED_EVALUATION)
         if timezone.now() >= federated_round.deadline_at:
-            _cancel_evaluations(federated_round, reason="The round's deadline passed.")
-        if not unfinished.exists():
+            attempts.interrupt(_unfinished_evaluations(federated_round), reason=_TOO_LATE)
+        if not _unfinished_evaluations(federated_round):
             verdict = gate.decide(federated_round=federated_round)
             end(federated_round=federated_round, state=verdict.state, reason=verdict.reason)
 
@@ -169,27 +178,22 @@ def cancel_round(*, federated_round: FederatedRound, actor: str) -> FederatedRou
     with transaction.atomic():
         federated_round.lock()
         end(federated_round=federated_round, state=RoundState.CANCELED, reason=f"Canceled by {actor}.")
-        for local_run in _local_runs(federated_round):
-            if not local_run.is_finished:
-                local_run.move_to(
-                    LocalRunState.CANCELED,
-                    reason="The round was canceled.",
-                    lease_owner="",
-                    lease_expires_at=None,
-                )
-        _cancel_evaluations(federated_round, reason="The round was canceled.")
+        unfinished: list[tuple[Leased, str]] = [
+            (run, LocalRunState.CANCELED) for run in _local_runs(federated_round) if not run.is_finished
+        ]
+        unfinished += _unfinished_evaluations(federated_round)
+        attempts.interrupt(unfinished, reason="The round was canceled.")
         return federated_round
 
 
-def _cancel_evaluations(federated_round: FederatedRound, *, reason: str) -> None:
-    for evaluation in _candidate_evaluations(federated_round).filter(state__in=_UNFINISHED_EVALUATION):
-        evaluation.move_to(EvaluationState.CANCELED, reason=reason, lease_owner="", lease_expires_at=None)
-
-
-def _candidate_evaluations(federated_round: FederatedRound) -> QuerySet[Evaluation]:
+def _unfinished_evaluations(federated_round: FederatedRound) -> list[tuple[Leased, str]]:
+    """Those of the candidate that have not ended, each with what it becomes where nobody waits for it."""
     if federated_round.candidate_version is None:
-        return Evaluation.objects.none()
-    return Evaluation.objects.filter(version=federated_round.candidate_version)
+        return []
+    unfinished = Evaluation.objects.filter(
+        version=federated_round.candidate_version, state__in=_UNFINISHED_EVALUATION
+    )
+    return [(evaluation, EvaluationState.CANCELED) for evaluation in unfinished]
 
 
 def _local_runs(federated_round: FederatedRound) -> QuerySet[LocalRun]:

@@ -3,6 +3,7 @@
 from tenants.models.audit import AuditEntry, AuditHead
 from tenants.models.datasets import Dataset
 from tenants.models.idempotency import IdempotencyRecord
+from tenants.models.limits import TenantLimits, UsageDay
 from tenants.models.owned import TenantOwned
 from tenants.models.tenants import ApiKey, Membership, Tenant
 
@@ -14,5 +15,7 @@ __all__ = [
     "IdempotencyRecord",
     "Membership",
     "Tenant",
+    "TenantLimits",
     "TenantOwned",
+    "UsageDay",
 ]

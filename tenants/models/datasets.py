@@ -7,10 +7,9 @@ from tenants.errors import DatasetStateConflict
 from tenants.leases import Leased
 from tenants.models.owned import TenantOwned
 from tenants.states import DATASET_TRANSITIONS, DatasetFormat, DatasetState
-from tenants.transitions import Stateful
 
 
-class Dataset(TenantOwned, Leased, Stateful):
+class Dataset(TenantOwned, Leased):
     """A file of examples, encrypted with its tenant's key; only training workers read it."""
 
     id_prefix = "dst"

@@ -80,7 +80,7 @@ def create_api_key(
 
 
 def authenticate(text: str) -> ApiKey:
-    """The key behind the text, its tenant and membership loaded; for the platform's scope.
+    """The key behind the text, its tenant, limits and membership loaded; for the platform's scope.
 
     Raises ApiKeyInvalid, AddressNotAllowed, TenantSuspended.
     """
@@ -92,7 +92,7 @@ def authenticate(text: str) -> ApiKey:
         key_id = ApiKey.key_from(f"key_{identifier}")
     except NotFound:
         raise ApiKeyInvalid() from None
-    row = ApiKey.objects.select_related("tenant", "membership").filter(_is_open(), pk=key_id).first()
+    row = ApiKey.objects.select_related("tenant__limits", "membership").filter(_is_open(), pk=key_id).first()
     if row is None or not hmac.compare_digest(bytes(row.digest), _digest(secret)):
         raise ApiKeyInvalid()
     _require_address(row)

@@ -3,22 +3,27 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import transaction
 from django.db.models import ProtectedError
 
 from tenants import dispatch, encryption, storage
-from tenants.errors import DatasetInUse
+from tenants.errors import DatasetInUse, QuotaDatasetRows
 from tenants.models import Dataset
-from tenants.services import audit
+from tenants.services import attempts, audit, limits, usage
 from tenants.services.tenants import data_key
 from tenants.services.uploads import DatasetUpload
 from tenants.states import DatasetState
 
 
 def create_dataset(*, name: str, upload: DatasetUpload) -> Dataset:
-    """Make a finished upload a dataset and send it to be validated. A failure leaves neither a row nor bytes behind."""
+    """Make a finished upload a dataset and send it to be validated. A failure leaves neither a row nor bytes behind.
+
+    Raises QuotaStoredBytes when another one has come in since this one was begun, and both do not fit.
+    """
     with upload, transaction.atomic():
+        limits.dataset_quotas(tenant=upload.tenant, is_held=True).stored_bytes.check(upload.size_bytes)
         dataset = Dataset.objects.create(
             id=upload.dataset_id,
             tenant=upload.tenant,
@@ -27,15 +32,23 @@ def create_dataset(*, name: str, upload: DatasetUpload) -> Dataset:
             blob_name=upload.blob_name,
             size_bytes=upload.size_bytes,
         )
+        usage.add({dataset.tenant_id: usage.Amount(received_bytes=dataset.size_bytes)})
         dispatch.wake_worker(dataset)
         after = audit.fields(dataset, "name", "format", "size_bytes", "state")
         audit.record(action="dataset.created", subject=dataset, after=after)
         return dataset
 
 
-def accept_dataset(*, dataset: Dataset, facts: dict[str, object]) -> None:
-    """The training side found the rows sound. Raises LeaseLost for a stale attempt."""
-    _conclude(dataset, "dataset.accepted", DatasetState.READY, facts=facts)
+def accept_dataset(*, dataset: Dataset, facts: dict[str, Any]) -> None:
+    """The training side found the rows sound; they may be too many for the tenant. Raises LeaseLost."""
+    with transaction.atomic():
+        dataset.lock_held()
+        try:
+            limits.dataset_quotas(tenant=dataset.tenant, is_held=True).rows.check(facts["n_rows"])
+        except QuotaDatasetRows as refusal:
+            refuse_dataset(dataset=dataset, code=refusal.code, reason=str(refusal))
+        else:
+            _conclude(dataset, "dataset.accepted", DatasetState.READY, facts=facts)
 
 
 def refuse_dataset(*, dataset: Dataset, code: str, reason: str, row: int | None = None) -> None:
@@ -57,7 +70,7 @@ def _conclude(
     with transaction.atomic():
         dataset.lock_held()
         before = audit.fields(dataset, *shown)
-        dataset.move_to(state, reason=reason, lease_owner="", lease_expires_at=None, **changes)
+        attempts.end(dataset, state, reason=reason, **changes)
         audit.record(action=action, subject=dataset, before=before, after=audit.fields(dataset, *shown))
 
 

@@ -10,7 +10,7 @@ from django.db import IntegrityError, transaction
 from tenants import encryption, scoping
 from tenants.errors import LastOwner, MembershipExists, TenantSlugTaken
 from tenants.ids import uuid7
-from tenants.models import ApiKey, Membership, Tenant
+from tenants.models import ApiKey, Membership, Tenant, TenantLimits
 from tenants.rights import ROLE_RIGHTS, Right
 from tenants.services import audit
 from tenants.services.accounts import record_saved
@@ -20,12 +20,13 @@ from tenants.states import Role, TenantState
 
 
 def create_tenant(*, name: str, slug: str) -> Tenant:
-    """A tenant with a data key of its own, wrapped by the master key. Raises TenantSlugTaken."""
+    """A tenant with a data key of its own, wrapped by the master key, and the usual limits. Raises TenantSlugTaken."""
     tenant_id = uuid7()
     wrapped = encryption.wrap(master_key(), encryption.new_data_key(), tenant_id=tenant_id)
     try:
         with transaction.atomic():
             tenant = Tenant.objects.create(id=tenant_id, name=name, slug=slug, wrapped_data_key=wrapped)
+            TenantLimits.objects.create(tenant=tenant)
     except IntegrityError:
         raise TenantSlugTaken(slug=slug) from None
     audit.record(action="tenant.created", subject=tenant, after=audit.fields(tenant, "name", "slug", "state"))

@@ -12,6 +12,7 @@ from tenants import encryption, storage
 from tenants.errors import DatasetEmpty, DatasetFormatUnknown, DatasetNotText, DatasetTooLarge
 from tenants.ids import uuid7
 from tenants.models import Dataset, Tenant
+from tenants.services.limits import DatasetQuotas
 from tenants.services.tenants import data_key
 from tenants.states import DatasetFormat
 
@@ -25,8 +26,9 @@ class DatasetUpload:
     commit that fails too.
     """
 
-    def __init__(self, *, tenant: Tenant, file_name: str, limit_bytes: int) -> None:
-        """Raises DatasetFormatUnknown when the file's name does not end in a format that is read."""
+    def __init__(self, *, tenant: Tenant, file_name: str, limit_bytes: int, quotas: DatasetQuotas) -> None:
+        """Raises DatasetFormatUnknown when the file's name does not end in a format that is read, QuotaDatasetRows."""
+        quotas.rows.check(1)
         self.file_name = PurePath(file_name).name
         self.format = _format_of(self.file_name)
         self.dataset_id: UUID = uuid7()
@@ -34,18 +36,23 @@ class DatasetUpload:
         self.size_bytes = 0
         self._content = hashlib.sha256()
         self._limit_bytes = limit_bytes
+        self._quota = quotas.stored_bytes
         self.blob_name = ""  # in storage, once finished
         self._ciphertext = tempfile.NamedTemporaryFile(prefix="prelude-upload-")  # noqa: SIM115 - finish and abort close it
         context = Dataset.blob_context(str(self.dataset_id))
         self._writer = encryption.EncryptingWriter(self._ciphertext, data_key(tenant), context)
 
     def write(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises DatasetTooLarge and DatasetNotText as soon as they can be told."""
+        """Take the next bytes.
+
+        Raises DatasetTooLarge, QuotaStoredBytes and DatasetNotText as soon as they can be told.
+        """
         if self.size_bytes == 0:
             self._check_beginning(chunk)
         self.size_bytes += len(chunk)
         if self.size_bytes > self._limit_bytes:
             raise DatasetTooLarge(file_name=self.file_name, limit_bytes=self._limit_bytes)
+        self._quota.check(self.size_bytes)
         self._content.update(chunk)
         self._writer.write(chunk)
 

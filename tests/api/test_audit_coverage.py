@@ -64,6 +64,19 @@ CALLS: dict[tuple[str, str], list[Call]] = {
         Call(OPERATOR, "member.changed", {"role": "viewer"})
     ],
     ("delete", "tenants/<str:tenant_id>/members/<str:member_id>"): [Call(OPERATOR, "member.removed")],
+    ("put", "tenants/<str:tenant_id>/limits"): [
+        Call(
+            OPERATOR,
+            "limits.set",
+            {
+                "requests_per_minute": 60,
+                "rounds_in_flight": None,
+                "dataset_rows": None,
+                "stored_bytes": None,
+                "device_seconds_per_month": None,
+            },
+        )
+    ],
     ("post", "datasets"): [Call(TENANT, "dataset.created", {"name": "rows"}, format="multipart")],
     ("delete", "datasets/<str:dataset_id>"): [Call(TENANT, "dataset.deleted")],
     ("post", "base-models"): [

@@ -50,6 +50,7 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         POST /tenants/{tenant_id}/keys/{key_id}/rotate
         GET /tenants/{tenant_id}/members|POST /tenants/{tenant_id}/members
         PUT /tenants/{tenant_id}/members/{member_id}|DELETE /tenants/{tenant_id}/members/{member_id}
+        GET /tenants/{tenant_id}/limits|PUT /tenants/{tenant_id}/limits|GET /tenants/{tenant_id}/usage
         GET /datasets|POST /datasets|GET /datasets/{dataset_id}|DELETE /datasets/{dataset_id}
         GET /base-models|POST /base-models|GET /base-models/{base_model_id}
         GET /federations|POST /federations|GET /federations/{federation_id}|PUT /federations/{federation_id}
@@ -83,6 +84,17 @@ def test_every_operation_is_named_tagged_and_tells_its_problems(document: dict[s
         for status, answer in operation["responses"].items():
             if status.startswith("4"):
                 assert set(answer["content"]) == {"application/problem+json"}, told
+
+
+def test_every_operation_tells_of_its_rate(document: dict[str, Any]) -> None:
+    described = document["components"]["headers"]
+    assert set(described) == {"RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After"}
+    for path, method, operation in operations(document):
+        refused = operation["responses"]["429"]["headers"]
+        assert set(refused) == set(described), f"{method} {path}"
+        for status, answer in operation["responses"].items():
+            if status.startswith("2"):
+                assert set(answer["headers"]) >= set(described) - {"Retry-After"}, f"{method} {path}"
 
 
 def test_enums_have_names_and_all_their_values(document: dict[str, Any]) -> None:

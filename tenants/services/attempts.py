@@ -1,0 +1,60 @@
+"""Attempts at the training side's work, begun and ended; what they took is charged to the tenant that they were for."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from django.db import transaction
+
+from tenants.leases import Leased
+from tenants.models import TenantOwned
+from tenants.services import usage
+from tenants.services.usage import Amount
+
+Row = TypeVar("Row", bound=Leased)
+
+
+def begin(model: type[Row], pk: object, *, owner: str) -> Row:
+    """Claim the work for a worker, and charge the version that it fetches. Raises LeaseLost."""
+    with transaction.atomic():
+        row = model.claim(pk, owner=owner)
+        if isinstance(row, TenantOwned):
+            usage.add({row.tenant_id: Amount(sent_bytes=row.fetched_bytes)})
+        return row
+
+
+def end(row: Leased, target: str, *, reason: str = "", **changes: object) -> None:
+    """End the attempt as the worker that holds it: move the row, charge the time. Raises LeaseLost."""
+    with transaction.atomic():
+        row.lock_held()
+        _charge([(row, row.end_attempt(target, reason=reason, **changes))])
+
+
+def hand_back(row: Leased, *, reason: str) -> None:
+    """Let the work wait again after an attempt that came to nothing, whose time is charged. Raises LeaseLost."""
+    with transaction.atomic():
+        row.lock_held()
+        if row.waiting_state == row.running_state:
+            lasted = row.free_lease()
+        else:
+            lasted = row.end_attempt(row.waiting_state, reason=reason)
+        _charge([(row, lasted)])
+
+
+def interrupt(rows: Iterable[tuple[Leased, str]], *, reason: str) -> None:
+    """Move rows to their targets, whoever holds them, and charge the time until now; no worker can end them any more.
+
+    All that a transaction interrupts goes into one call: see `usage.add`.
+    """
+    with transaction.atomic():
+        _charge([(row, row.end_attempt(target, reason=reason)) for row, target in rows])
+
+
+def _charge(ended: Iterable[tuple[Leased, timedelta]]) -> None:
+    """The platform's own work (base models, start prefixes) is charged to nobody."""
+    spent: dict[UUID, timedelta] = {}
+    for row, lasted in ended:
+        if isinstance(row, TenantOwned):
+            spent[row.tenant_id] = spent.get(row.tenant_id, timedelta()) + lasted
+    usage.add({tenant_id: Amount(device_time=lasted) for tenant_id, lasted in spent.items()})
