@@ -50,6 +50,7 @@ _NAVIGATION: list[dict[str, Any]] = [
             _rows("Datasets", "database", "tenants.dataset"),
             _rows("Memberships", "badge", "tenants.membership"),
             _rows("API keys", "key", "tenants.apikey"),
+            _rows("Limits and usage", "speed", "tenants.tenantlimits"),
         ],
     },
     {

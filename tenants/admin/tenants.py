@@ -4,11 +4,12 @@ from typing import ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from tenants.admin.forms import ServiceForm
 from tenants.admin.row_actions import Done, RowAction
-from tenants.admin.rows import ServiceRows, change_url
+from tenants.admin.rows import ServiceRows, change_url, link
 from tenants.models import Tenant
 from tenants.services.tenants import change_tenant, create_tenant
 from tenants.states import TenantState
@@ -72,5 +73,10 @@ class TenantRows(ServiceRows):
     list_filter = ("state",)
     search_fields = ("name", "slug")
     ordering = ("name",)
-    fields = ("name", "slug", "state_badge", "identifier", "created_at")
+    fields = ("name", "slug", "state_badge", "limits_and_usage", "identifier", "created_at")
     readonly_fields = fields
+
+    @admin.display(description="Limits and usage")
+    def limits_and_usage(self, tenant: Tenant) -> SafeString:
+        """The page of both."""
+        return link(tenant.limits)

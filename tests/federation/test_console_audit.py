@@ -16,7 +16,7 @@ from federation.specification import EXAMPLE
 from tenants import scoping
 from tenants.admin.people import OnRecord
 from tenants.admin.rows import ServiceRows, change_url
-from tenants.models import ApiKey, AuditEntry, Membership, Tenant
+from tenants.models import ApiKey, AuditEntry, Membership, Tenant, TenantLimits
 from tenants.states import TenantState
 from tests.factories import (
     ApiKeyFactory,
@@ -104,6 +104,10 @@ FORMS: dict[type[Model], tuple[str, Callable[[], dict[str, Any]]]] = {
     Enrolment: (
         "enrolment.invited",
         lambda: {"federation": str(ready_federation().pk), "tenant": str(TenantFactory.create().pk)},
+    ),
+    TenantLimits: (
+        "limits.set",
+        lambda: {"tenant": str(TenantFactory.create().pk), "requests_per_minute": "60"},
     ),
     Schedule: (
         "schedule.set",
