@@ -10,6 +10,7 @@ from rest_framework.response import Response
 from api.fields import Body
 from api.pagination import NewestDayFirst
 from api.permissions import OperatorOnly
+from api.preconditions import conditional
 from api.schema import operation, paged
 from api.tenants import TenantView
 from federation.selectors.limits import Standing, standing
@@ -29,14 +30,24 @@ class StandingSerializer(serializers.Serializer[Standing]):
     used = serializers.FloatField(allow_null=True, help_text="null: it cannot be told at the moment.")
 
 
-class LimitsSerializer(serializers.Serializer[dict[str, Standing]]):
-    """A tenant's limits."""
+class LimitsStandingSerializer(serializers.Serializer[dict[str, Standing]]):
+    """A tenant's limits, each beside what is used of it now."""
 
     requests_per_minute = StandingSerializer()
     rounds_in_flight = StandingSerializer(help_text="Live rounds that the tenant takes part in.")
     dataset_rows = StandingSerializer(help_text="Of all datasets that were found sound.")
     stored_bytes = StandingSerializer(help_text="Of all datasets.")
     device_seconds_per_month = StandingSerializer(help_text="Since the month began (UTC).")
+
+
+class LimitsSerializer(serializers.Serializer[TenantLimits]):
+    """A tenant's limits; null: there is none."""
+
+    requests_per_minute = serializers.IntegerField(allow_null=True)
+    rounds_in_flight = serializers.IntegerField(allow_null=True)
+    dataset_rows = serializers.IntegerField(allow_null=True)
+    stored_bytes = serializers.IntegerField(allow_null=True)
+    device_seconds_per_month = serializers.IntegerField(allow_null=True)
 
 
 class NewLimitsSerializer(Body):
@@ -72,11 +83,9 @@ class UsageDaySerializer(serializers.Serializer[UsageDay]):
     sent_bytes = serializers.IntegerField(help_text="Archives downloaded and versions fetched by attempts.")
 
 
-class Limits(TenantView):
-    """`/tenants/{id}/limits`."""
+class LimitsView(TenantView):
+    """The base of views of a tenant's limits."""
 
-    resource: ClassVar = Resource.LIMITS
-    only: ClassVar = {"PUT": OperatorOnly}
     limits: TenantLimits
 
     def load(self, tenant_id: str) -> None:  # type: ignore[override]
@@ -84,16 +93,44 @@ class Limits(TenantView):
         super().load(tenant_id)
         self.limits = selectors.limits(tenant=self.tenant)
 
+
+class Limits(LimitsView):
+    """`/tenants/{id}/limits`."""
+
+    resource: ClassVar = Resource.LIMITS
+    only: ClassVar = {"PUT": OperatorOnly}
+
+    def hold(self) -> None:
+        """The limits' row."""
+        self.limits.lock()
+
+    def representation(self) -> Any:
+        """The limits."""
+        return LimitsSerializer(self.limits).data
+
     @operation("read_limits", tag="limits", answer=LimitsSerializer)
+    @conditional
     def get(self, _: Request) -> Response:
-        """Read the limits, each beside what is used of it now."""
-        return Response(LimitsSerializer(standing(limits=self.limits)).data)
+        """Read the limits."""
+        return Response(self.representation())
 
     @operation("set_limits", tag="limits", body=NewLimitsSerializer, answer=LimitsSerializer)
+    @conditional
     def put(self, _: Request) -> Response:
         """Set all limits; they hold from the next request on."""
         set_limits(limits=self.limits, **self.body(NewLimitsSerializer))
-        return Response(LimitsSerializer(standing(limits=self.limits)).data)
+        return Response(self.representation())
+
+
+class Standings(LimitsView):
+    """`/tenants/{id}/limits/standing`."""
+
+    resource: ClassVar = Resource.LIMITS
+
+    @operation("read_standing", tag="limits", answer=LimitsStandingSerializer)
+    def get(self, _: Request) -> Response:
+        """Read each limit beside what is used of it now."""
+        return Response(LimitsStandingSerializer(standing(limits=self.limits)).data)
 
 
 class Usage(TenantView):

@@ -1,11 +1,14 @@
 """A tenant's people, whom its owner and operators add, change and remove."""
 
+from typing import Any
+
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
+from api.preconditions import conditional
 from api.schema import operation, paged
 from api.tenants import TenantView
 from tenants import selectors
@@ -67,14 +70,32 @@ class OneMember(TenantView):
         super().load(tenant_id)
         self.membership = Membership.pick(selectors.members(tenant=self.tenant), member_id)
 
+    def hold(self) -> None:
+        """The membership's row."""
+        self.membership.lock()
+
+    def representation(self) -> Any:
+        """The membership."""
+        return MemberSerializer(self.membership).data
+
+    @operation("read_member", tag="members", answer=MemberSerializer)
+    @conditional
+    def get(self, _: Request) -> Response:
+        """Read a membership."""
+        return Response(self.representation())
+
     @operation("change_member", tag="members", body=RoleSerializer, answer=MemberSerializer)
+    @conditional
     def put(self, _: Request) -> Response:
         """Give a member another role. A tenant's only owner stays one."""
         role = self.body(RoleSerializer)["role"]
-        member = change_role(membership=self.membership, role=role, giver_rights=self.principal.rights)
-        return Response(MemberSerializer(member).data)
+        self.membership = change_role(
+            membership=self.membership, role=role, giver_rights=self.principal.rights
+        )
+        return Response(self.representation())
 
     @operation("remove_member", tag="members", status=204)
+    @conditional
     def delete(self, _: Request) -> Response:
         """End a membership and the member's own keys; the account stays. A tenant's only owner stays."""
         remove_member(membership=self.membership)

@@ -33,6 +33,7 @@ urlpatterns = [
     path("tenants/<str:tenant_id>/members", members.Members.as_view()),
     path("tenants/<str:tenant_id>/members/<str:member_id>", members.OneMember.as_view()),
     path("tenants/<str:tenant_id>/limits", limits.Limits.as_view()),
+    path("tenants/<str:tenant_id>/limits/standing", limits.Standings.as_view()),
     path("tenants/<str:tenant_id>/usage", limits.Usage.as_view()),
     path("datasets", datasets.Datasets.as_view()),
     path("datasets/<str:dataset_id>", datasets.OneDataset.as_view()),

@@ -18,6 +18,7 @@ _READ: Final = {
     "tenants.view_dataset": Resource.DATASETS,
     "tenants.view_membership": Resource.MEMBERS,
     "tenants.view_tenant": Resource.TENANTS,
+    "tenants.view_tenantlimits": Resource.LIMITS,
     "federation.view_basemodel": Resource.BASE_MODELS,
     "federation.view_enrolment": Resource.ENROLMENTS,
     "federation.view_evaluation": Resource.ROUNDS,

@@ -25,7 +25,7 @@ def test_an_operator_registers_a_directory_and_a_worker_is_woken(
     body = made.json()
     assert {name: body[name] for name in BODY} == BODY
     assert (body["state"], body["refusal"], body["facts"]) == ("registering", None, {})
-    assert sent_messages == [Message("training_workers.inspect_base_model", [body["id"]], "gpu")]
+    assert sent_messages == [Message("training_workers.work", [], "gpu")]
     assert operator_client.get(f"{PATH}/{body['id']}").json() == body
 
 

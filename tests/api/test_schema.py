@@ -49,8 +49,10 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         GET /tenants/{tenant_id}/keys|POST /tenants/{tenant_id}/keys|DELETE /tenants/{tenant_id}/keys/{key_id}
         POST /tenants/{tenant_id}/keys/{key_id}/rotate
         GET /tenants/{tenant_id}/members|POST /tenants/{tenant_id}/members
+        GET /tenants/{tenant_id}/members/{member_id}
         PUT /tenants/{tenant_id}/members/{member_id}|DELETE /tenants/{tenant_id}/members/{member_id}
-        GET /tenants/{tenant_id}/limits|PUT /tenants/{tenant_id}/limits|GET /tenants/{tenant_id}/usage
+        GET /tenants/{tenant_id}/limits|PUT /tenants/{tenant_id}/limits
+        GET /tenants/{tenant_id}/limits/standing|GET /tenants/{tenant_id}/usage
         GET /datasets|POST /datasets|GET /datasets/{dataset_id}|DELETE /datasets/{dataset_id}
         GET /base-models|POST /base-models|GET /base-models/{base_model_id}
         GET /federations|POST /federations|GET /federations/{federation_id}|PUT /federations/{federation_id}

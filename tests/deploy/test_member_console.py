@@ -32,7 +32,7 @@ from federation.states import EnrolmentState
 from tenants import scoping
 from tenants.admin.rows import ServiceRows, change_url
 from tenants.ids import Identified, uuid7
-from tenants.models import ApiKey, AuditEntry, Dataset, Membership, Tenant
+from tenants.models import ApiKey, AuditEntry, Dataset, Membership, Tenant, TenantLimits
 from tenants.rights import OPERATOR_RIGHTS
 from tenants.scoping import ScopedManager
 from tenants.services.api_keys import create_api_key
@@ -58,7 +58,18 @@ PASSWORD = "correct horse battery staple"
 ALL_PAGES = set(admin.site._registry)
 FOR_THE_PLATFORM = {User, Group, PublishRecord}
 FOR_EVERY_ROLE: set[type[Model]] = {
-    *(BaseModel, Dataset, Enrolment, Evaluation, FederatedRound, Federation, LocalRun, PrefixVersion, Tenant),
+    *(
+        BaseModel,
+        Dataset,
+        Enrolment,
+        Evaluation,
+        FederatedRound,
+        Federation,
+        LocalRun,
+        PrefixVersion,
+        Tenant,
+        TenantLimits,
+    ),
 }
 PAGES: dict[Role, set[type[Model]]] = {
     Role.VIEWER: FOR_EVERY_ROLE,

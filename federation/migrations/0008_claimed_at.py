@@ -11,7 +11,7 @@ def _claimed_at(model_name: str) -> migrations.AddField:
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("federation", "0006_evaluations_anew")]
+    dependencies: ClassVar = [("federation", "0007_schedule_paused")]
     operations: ClassVar = [
         _claimed_at("basemodel"),
         _claimed_at("evaluation"),
