@@ -1,7 +1,7 @@
 """Paths below `/api/v1/`."""
 
 from django.urls import path
-from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularJSONAPIView, SpectacularSwaggerSplitView
 
 from api import (
     audit,
@@ -59,5 +59,5 @@ urlpatterns = [
     path("audit-entries", audit.AuditEntries.as_view()),
     path("audit-entries/export", audit.AuditExport.as_view()),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),
-    path("docs", SpectacularSwaggerView.as_view(url_name="openapi"), name="docs"),
+    path("docs", SpectacularSwaggerSplitView.as_view(url_name="openapi"), name="docs"),
 ]

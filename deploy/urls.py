@@ -9,6 +9,8 @@ from deploy import console_membership
 urlpatterns = [
     path("api/v1/", include("api.urls")),
     path("console/membership/", console_membership.choose, name="choose_membership"),
+    # First: its sign-in stands in for the admin's.
+    path("console/", include("tenants.admin.signing_in.urls")),
     path("console/", admin.site.urls),
     path("healthz", probes.healthz),
     path("readyz", probes.readyz),

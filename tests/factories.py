@@ -35,7 +35,7 @@ from tenants import encryption, scoping, storage
 from tenants.ids import uuid7
 from tenants.models import ApiKey, Dataset, IdempotencyRecord, Membership, Tenant, TenantLimits, UsageDay
 from tenants.rights import ROLE_RIGHTS
-from tenants.services.tenants import master_key
+from tenants.services.keys import master_key
 from tenants.states import DatasetState, Role
 
 M = TypeVar("M", bound=models.Model)

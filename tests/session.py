@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from tests import openid
 from tests.servers import start_servers
 
 DIRECTORY = Path(tempfile.mkdtemp(prefix="prl"))
@@ -23,6 +24,8 @@ os.environ.update(
     PRELUDE_BASE_MODELS_ROOT=str(DIRECTORY / "base-models"),
     PRELUDE_ALLOWED_HOSTS="testserver,127.0.0.1,localhost",
     PRELUDE_HTTPS_ONLY="false",
+    PRELUDE_REQUIRE_TOTP="false",
+    **openid.ENVIRONMENT,
     DJANGO_SETTINGS_MODULE="deploy.settings",
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",

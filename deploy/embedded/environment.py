@@ -31,5 +31,6 @@ def application_environment(servers: Servers, *, directory: Path, url: str) -> d
         "PRELUDE_ALLOWED_HOSTS": f"{LOOPBACK},localhost",
         "PRELUDE_PUBLIC_URL": url,
         "PRELUDE_HTTPS_ONLY": "false",  # loopback only: the web process listens nowhere else
+        "PRELUDE_REQUIRE_TOTP": "false",  # whoever reaches it can read the password's file as well
         **{variable: str(directory / name) for variable, name in DIRECTORIES.items()},
     }

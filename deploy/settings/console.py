@@ -93,4 +93,10 @@ UNFOLD: dict[str, Any] = {
     "SCRIPTS": [lambda request: static("console/console.js"), lambda request: static("console/charts.js")],
     "DASHBOARD_CALLBACK": "federation.admin.dashboard.add_overview",
     "SIDEBAR": {"navigation": _NAVIGATION},
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+            {"title": "Second factor", "link": reverse_lazy("mfa_index")},
+        ]
+    },
 }

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.settings.console import UNFOLD as UNFOLD
-from deploy.settings.environment import Environment, database
+from deploy.settings.environment import Environment, database, openid_connect
 from deploy.settings.logging import LOGGING as LOGGING
 from deploy.settings.logging import configure_structlog
 
@@ -28,6 +28,11 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
@@ -39,6 +44,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "api.request_ids.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "deploy.content_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -46,6 +52,9 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "deploy.console_sessions.SessionLimitsMiddleware",
+    "deploy.console_sessions.SecondFactorMiddleware",
     "deploy.console_scope.ConsoleScopeMiddleware",
 ]
 TEMPLATES: list[dict[str, Any]] = [
@@ -86,11 +95,45 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = ENVIRONMENT.h
 SECURE_HSTS_SECONDS = 31_536_000 if ENVIRONMENT.https_only else 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENVIRONMENT.https_only else None
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # probes come without the proxy
-SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_AGE = 12 * 3_600
+# Whether hosts below ours speak https, and whether browsers' makers may list us, is for their owners to say.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+if ENVIRONMENT.https_only:  # a browser takes these names from this host alone, over https, for all paths
+    SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = "__Host-session", "__Host-csrf"
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_EXPIRE_AT_BROWSER_CLOSE = True
+SESSION_COOKIE_AGE = SESSION_LIFETIME_SECONDS = ENVIRONMENT.session_lifetime_seconds
+SESSION_IDLE_SECONDS = ENVIRONMENT.session_idle_seconds
+SECURE_REFERRER_POLICY = SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-LOGIN_URL = "admin:login"
+
+CACHES = {"default": {"BACKEND": "deploy.shared_cache.SharedCache"}}  # lock-outs, and codes that were used
+
+LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
+REQUIRE_TOTP = ENVIRONMENT.require_totp
+OIDC_ISSUER = ENVIRONMENT.oidc_issuer
+OIDC_PROVIDER_ID = ENVIRONMENT.oidc_provider_id
+OIDC_TRUSTED_FOR_MFA = ENVIRONMENT.oidc_trusted_for_mfa
+SIGN_IN_LOCK_SECONDS = ENVIRONMENT.sign_in_lock_seconds
+ACCOUNT_ADAPTER = "tenants.admin.signing_in.adapters.AccountAdapter"
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
+ACCOUNT_SESSION_REMEMBER = False
+ACCOUNT_RATE_LIMITS = {
+    "login": None,  # what is locked out is refused before a password is hashed
+    "reauthenticate": None,
+    "login_failed": f"{ENVIRONMENT.sign_in_failures_per_account}/{SIGN_IN_LOCK_SECONDS}s/key",
+    "address_failed": f"{ENVIRONMENT.sign_in_failures_per_address}/{SIGN_IN_LOCK_SECONDS}s/ip",
+}
+MFA_ADAPTER = "tenants.admin.signing_in.adapters.SecondFactorAdapter"
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # operators make the accounts: nobody claims an address here
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_TOTP_ISSUER = "Prelude"
+SOCIALACCOUNT_ADAPTER = "tenants.admin.signing_in.adapters.ProviderAdapter"
+SOCIALACCOUNT_PROVIDERS = openid_connect(ENVIRONMENT)
 
 LANGUAGE_CODE = "en"
 FORMAT_MODULE_PATH = ["deploy.settings.formats"]

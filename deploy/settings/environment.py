@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
@@ -38,6 +39,17 @@ class Environment(BaseSettings):
     resend_seconds: float = Field(30, gt=0)
     reconcile_seconds: float = Field(5, gt=0)
     max_attempts: int = Field(3, ge=1)
+    require_totp: bool = Field(True, description="Of staff that signs in to the console.")
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+    oidc_name: str = Field("OpenID Connect", description="What the button for it says.")
+    oidc_trusted_for_mfa: bool = False
+    sign_in_failures_per_account: int = Field(5, ge=1)
+    sign_in_failures_per_address: int = Field(20, ge=1)
+    sign_in_lock_seconds: int = Field(300, ge=1)
+    session_idle_seconds: int = Field(3_600, ge=1)
+    session_lifetime_seconds: int = Field(12 * 3_600, ge=1)
 
     @field_validator("master_key")
     @classmethod
@@ -55,6 +67,11 @@ class Environment(BaseSettings):
     def _by_commas(cls, value: str | tuple[str, ...]) -> list[str]:
         networks = value.split(",") if isinstance(value, str) else value
         return [network.strip() for network in networks if network.strip()]
+
+    @property
+    def oidc_provider_id(self) -> str:
+        """The issuer's: its subjects are its own, and after a change of issuer none stands for somebody else's."""
+        return f"oidc-{hashlib.sha256(self.oidc_issuer.encode()).hexdigest()[:16]}"
 
 
 def database(url: SecretStr) -> dict[str, object]:
@@ -74,3 +91,17 @@ def database(url: SecretStr) -> dict[str, object]:
         "DISABLE_SERVER_SIDE_CURSORS": True,  # a pooler in transaction mode has no cursors across transactions
         "OPTIONS": {"connect_timeout": 5},
     }
+
+
+def openid_connect(environment: Environment) -> dict[str, object]:
+    """allauth's description of the OpenID provider; of none where the environment names none."""
+    if not environment.oidc_issuer:
+        return {}
+    app = {
+        "provider_id": environment.oidc_provider_id,
+        "name": environment.oidc_name,
+        "client_id": environment.oidc_client_id,
+        "secret": environment.oidc_client_secret.get_secret_value(),
+        "settings": {"server_url": environment.oidc_issuer.rstrip("/")},
+    }
+    return {"openid_connect": {"APPS": [app], "OAUTH_PKCE_ENABLED": True}}

@@ -1,38 +1,29 @@
-"""Who signs in to the console, who tries to, and who signs out: Django's signals, put on record."""
+"""Who signs in to the console, who tries to, and who signs out: Django's signals, put on record.
+
+allauth's tables have no pages here: who may sign in, and how, is changed by its flows and by operators' commands.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
-from django.contrib.auth.models import AbstractBaseUser, User
+from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
-from django.core.exceptions import ValidationError
 from django.dispatch import receiver
 from django.http import HttpRequest
-from unfold.forms import AuthenticationForm
 
+from tenants.admin.signing_in import sessions
 from tenants.services import accounts
 
-
-class SignInForm(AuthenticationForm):  # type: ignore[misc]  # Unfold has no types
-    """The console's sign-in. An account that may not enter is refused after its password was found right."""
-
-    def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
-        """Raises ValidationError, on record, unless the account is an active one of staff or of a tenant's member."""
-        try:
-            super().confirm_login_allowed(user)
-        except ValidationError:
-            if accounts.is_member(user):
-                return
-            accounts.record_sign_in_failed(username=user.get_username())
-            raise
-
-
-admin.site.login_form = SignInForm
+admin.site.unregister([EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken])
 
 
 @receiver(user_logged_in)
 def _signed_in(request: HttpRequest, user: User, **_: Any) -> None:
+    sessions.begin(request.session)
     accounts.record_signed_in(user, session_key=request.session.session_key)
 
 

@@ -1,19 +1,25 @@
-"""The console's own accounts on record: Django's forms write them, so that each change is told to the record here."""
+"""The console's own accounts on record: Django's forms write them, so that each change is told to the record here.
 
+Besides: who may enter the console, and the secrets of second factors, encrypted.
+"""
+
+import base64
 import hashlib
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, Group, User
 from django.db.models import Model
 
-from tenants import acting, scoping, selectors
+from tenants import acting, encryption, scoping, selectors
 from tenants.services import audit
+from tenants.services.keys import master_key
 from tenants.states import ActorKind
 
 Account = User | Group
 _FINGERPRINT_LENGTH = 16
 _USER_FIELDS = ("username", "email", "first_name", "last_name", "is_active", "is_staff", "is_superuser")
 _KIND = "console_user"
+_SECOND_FACTORS = "console second factors v1"
 
 
 def console_actor(
@@ -29,12 +35,6 @@ def console_actor(
         credential=f"session_{digest}" if session_key else "",
         rights=rights,
     )
-
-
-def is_member(user: AbstractBaseUser) -> bool:
-    """Whether the console is open to the person as a tenant's."""
-    with scoping.platform():
-        return selectors.memberships_in_force(user_id=user.pk).exists()
 
 
 def facts(account: Account) -> dict[str, object]:
@@ -76,12 +76,45 @@ def record_signed_out(user: User, *, session_key: str | None) -> None:
         audit.record(action=f"{_KIND}.signed_out", subject=user)
 
 
-def record_sign_in_failed(*, username: str) -> None:
+def record_sign_in_failed(*, username: str, **facts: object) -> None:
     """A sign-in was refused. A name that is no account's is not kept: it may be a password in the wrong field."""
-    with acting.by(acting.Actor(kind=ActorKind.ANONYMOUS)), scoping.platform():
-        user = User.objects.filter(username=username).first()
-        after = {"is_known": user is not None}
-        audit.record(action=f"{_KIND}.sign_in_failed", subject=user, after=after, object_kind="user")
+    _record_refused("sign_in_failed", username, facts)
+
+
+def record_locked_out(*, username: str, limit: str, seconds: int) -> None:
+    """One failure too many: from now on nothing opens, for the account or from the address, as `limit` says."""
+    _record_refused("locked_out", username, {"limit": limit, "seconds": seconds})
+
+
+def record_second_factor(user: User, *, change: str, session_key: str | None) -> None:
+    """Somebody has changed how they sign in: `totp_added`, `totp_removed`, `recovery_codes_made`, `oidc_connected`."""
+    with acting.by(console_actor(user, session_key=session_key)), scoping.platform():
+        audit.record(action=f"{_KIND}.{change}", subject=user)
+
+
+def record_sign_in_reset(user: User, *, changes: list[str]) -> None:
+    """Somebody else has taken away what an account signs in with besides its password."""
+    for change in changes:
+        audit.record(action=f"{_KIND}.{change}", subject=user)
+
+
+def may_enter(user: User) -> bool:
+    """Whether the console has anything for the account: an active one of staff, or of an active tenant's member."""
+    if not user.is_active or user.is_staff:
+        return user.is_active
+    with scoping.platform():
+        return selectors.memberships_in_force(user_id=user.pk).exists()
+
+
+def seal_second_factor(secret: str) -> str:
+    """A TOTP secret or the seed of recovery codes, encrypted under a key that is derived from the master key."""
+    sealed = encryption.seal(_second_factor_key(), secret.encode(), context=_SECOND_FACTORS)
+    return base64.b64encode(sealed).decode()
+
+
+def unseal_second_factor(sealed: str) -> str:
+    """What `seal_second_factor` was given. Raises DecryptionFailed."""
+    return encryption.unseal(_second_factor_key(), base64.b64decode(sealed), context=_SECOND_FACTORS).decode()
 
 
 class PasswordsOnRecord:
@@ -98,6 +131,17 @@ class PasswordsOnRecord:
         """An account's password was set, in the transaction in force."""
         with scoping.platform():
             audit.record(action=f"{_KIND}.password_set", subject=user)
+
+
+def _second_factor_key() -> bytes:
+    return encryption.derive(master_key(), _SECOND_FACTORS)
+
+
+def _record_refused(action: str, username: str, facts: dict[str, object]) -> None:
+    with acting.by(acting.Actor(kind=ActorKind.ANONYMOUS)), scoping.platform():
+        user = User.objects.filter(username=username).first()
+        after = {"is_known": user is not None, **facts}
+        audit.record(action=f"{_KIND}.{action}", subject=user, after=after, object_kind="user")
 
 
 def _names(permissions: Any) -> list[str]:

@@ -16,7 +16,7 @@ from tenants import encryption
 from tenants.errors import IdempotencyInProgress, IdempotencyKeyReused
 from tenants.ids import uuid7
 from tenants.models import ApiKey, IdempotencyRecord
-from tenants.services.tenants import master_key
+from tenants.services.keys import master_key
 
 KEPT_FOR: Final = timedelta(hours=24)
 PURGED_AT_ONCE: Final = 5_000

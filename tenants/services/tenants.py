@@ -1,9 +1,7 @@
 """Registering tenants and their people."""
 
-import base64
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import IntegrityError, transaction
 
@@ -16,6 +14,7 @@ from tenants.services import audit
 from tenants.services.accounts import record_saved
 from tenants.services.api_keys import revoke_api_key
 from tenants.services.giving import require_held
+from tenants.services.keys import master_key
 from tenants.states import Role, TenantState
 
 
@@ -53,11 +52,6 @@ def change_tenant(*, tenant: Tenant, name: str | None = None, state: TenantState
 def data_key(tenant: Tenant) -> bytes:
     """The tenant's key in the clear: for the stream that encrypts an upload and the worker that reads it."""
     return encryption.unwrap(master_key(), bytes(tenant.wrapped_data_key), tenant_id=UUID(str(tenant.id)))
-
-
-def master_key() -> bytes:
-    """The platform's key-encryption key, 32 bytes from the environment."""
-    return base64.b64decode(settings.MASTER_KEY.get_secret_value())
 
 
 def add_member(*, tenant: Tenant, email: str, role: Role, giver_rights: frozenset[Right]) -> Membership:

@@ -253,12 +253,12 @@ def test_a_group_is_made_changed_and_deleted_from_the_list_on_record(console: Cl
 
 
 def sign_in(username: str, password: str) -> None:
-    Client(REMOTE_ADDR=ADDRESS).post(reverse("admin:login"), {"username": username, "password": password})
+    Client(REMOTE_ADDR=ADDRESS).post(reverse("admin:login"), {"login": username, "password": password})
 
 
 def test_signing_in_and_out_is_on_record(ann: User) -> None:
     client = Client(REMOTE_ADDR=ADDRESS)
-    form = {"username": "ann@example.com", "password": PASSWORD}
+    form = {"login": "ann@example.com", "password": PASSWORD}
     [entry] = new_entries(lambda: client.post(reverse("admin:login"), form))
     assert entry.action == "console_user.signed_in"
     assert_by_ann(entry, ann)
