@@ -35,6 +35,20 @@ def environment_problems(environment: Environment) -> Iterator[checks.CheckMessa
             hint="Set PRELUDE_HTTPS_ONLY to true.",
             id="deploy.E003",
         )
+    if environment.oidc_issuer and not (
+        environment.oidc_client_id and environment.oidc_client_secret.get_secret_value()
+    ):
+        yield checks.Error(
+            "An OpenID provider is named, and nothing that it knows this platform by.",
+            hint="Set PRELUDE_OIDC_CLIENT_ID and PRELUDE_OIDC_CLIENT_SECRET, or leave PRELUDE_OIDC_ISSUER out.",
+            id="deploy.E004",
+        )
+    if environment.https_only and environment.oidc_issuer.startswith("http://"):
+        yield checks.Error(
+            "Whoever is between here and the OpenID provider could sign in as anybody: its address is not https.",
+            hint="Set PRELUDE_OIDC_ISSUER to an https address.",
+            id="deploy.E005",
+        )
     if environment.storage_endpoint_url and not environment.storage_bucket:
         yield checks.Warning(
             "PRELUDE_STORAGE_ENDPOINT_URL says where a bucket is, and there is no bucket.",

@@ -15,6 +15,7 @@ SOUND = {
     "public_url": "https://prelude.example",
     "https_only": True,
     "debug": False,
+    "oidc_issuer": "",
 }
 
 
@@ -40,6 +41,9 @@ def test_the_tests_own_environment_is_sound() -> None:
         ({"https_only": False}, ["deploy.E003"]),
         ({"storage_endpoint_url": "http://s3"}, ["deploy.W001"]),
         ({"allowed_hosts": ""}, ["deploy.W002"]),
+        ({"oidc_issuer": "https://sign-in.example"}, []),
+        ({"oidc_issuer": "https://sign-in.example", "oidc_client_id": ""}, ["deploy.E004"]),
+        ({"oidc_issuer": "http://sign-in.example"}, ["deploy.E005"]),
     ],
 )
 def test_variables_that_do_not_fit_are_told(changes: dict[str, Any], problems: list[str]) -> None:

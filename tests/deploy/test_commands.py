@@ -13,7 +13,10 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
@@ -97,6 +100,22 @@ def test_an_address_or_a_password_that_will_not_do(
     monkeypatch.setenv(PASSWORD_VARIABLE, password)
     with pytest.raises(CommandError):
         printed("create_operator", "--email", address)
+
+
+@pytest.mark.django_db
+def test_a_lost_second_factor_is_removed_on_record() -> None:
+    printed("create_operator", "--email", "ops@example.com")
+    user = User.objects.get()
+    Authenticator.objects.create(user=user, type=Authenticator.Type.TOTP, data={})
+    SocialAccount.objects.create(user=user, provider="oidc", uid="1")
+    printed("reset_sign_in", "--email", "Ops@example.com")
+    assert not Authenticator.objects.exists()
+    assert not SocialAccount.objects.exists()
+    with scoping.platform():
+        told = [entry.action for entry in AuditEntry.objects.order_by("happened_at")]
+    assert told[1:] == ["console_user.totp_removed", "console_user.oidc_disconnected"]
+    with pytest.raises(CommandError, match="has no login"):
+        printed("reset_sign_in", "--email", "nobody@example.com")
 
 
 @contextmanager
