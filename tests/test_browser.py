@@ -38,10 +38,11 @@ class Visit:
     faults: list[str] = field(default_factory=list)
 
     def watch(self) -> None:
-        """Note requests to other machines, failed ones, and errors of scripts."""
+        """Note requests to other machines, failed ones, errors of scripts, and what the content policy forbade."""
         self.page.on("request", lambda request: self._note_outside(request.url))
         self.page.on("response", lambda response: self._note_failure(response.status, response.url))
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("console", lambda told: self._note_told(told.type, told.text))
 
     def shoot(self, name: str) -> None:
         """A screenshot of the whole page, the sidebar as high as the rest."""
@@ -54,6 +55,10 @@ class Visit:
     def _note_outside(self, url: str) -> None:
         if not url.startswith((self.url, "data:")):
             self.faults.append(f"asked {url}")
+
+    def _note_told(self, kind: str, text: str) -> None:
+        if kind == "error":
+            self.faults.append(text)
 
     def _note_failure(self, status: int, url: str) -> None:
         if status >= 400:

@@ -45,9 +45,9 @@ def reasons() -> list[str]:
 
 
 def test_the_button_is_there_when_a_provider_is(settings: Settings) -> None:
-    assert "Log in with Example Inc." in Client().get(reverse("account_login")).content.decode()
+    assert "Continue with Example Inc." in Client().get(reverse("account_login")).content.decode()
     settings.SOCIALACCOUNT_PROVIDERS = {}
-    assert "Log in with" not in Client().get(reverse("account_login")).content.decode()
+    assert "Continue with" not in Client().get(reverse("account_login")).content.decode()
 
 
 def test_a_verified_address_opens_the_account_and_pins_the_subject(ann: User) -> None:

@@ -28,6 +28,7 @@ class SignInView(EntrancePage, account_views.LoginView):  # type: ignore[misc]  
     """Name and password, and a button for each OpenID provider."""
 
     title = "Log in"
+    submit_label = "Log in"
     template_name = "console/sign_in.html"
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
