@@ -483,7 +483,7 @@ def test_a_member_signs_in_where_staff_does(acme: Tenant) -> None:
     person.last_login = timezone.now()
     person.save()
     client = Client()
-    form = {"username": person.username, "password": PASSWORD, "next": reverse("admin:index")}
+    form = {"login": person.username, "password": PASSWORD, "next": reverse("admin:index")}
     assert "Acme · viewer" in text_of(client.post(reverse("admin:login"), form, follow=True))
     [entry] = rows_of(AuditEntry, action="console_user.signed_in")
     assert entry.actor_kind == "member"

@@ -7,14 +7,13 @@ from allauth.mfa.base import views as mfa_views
 from allauth.mfa.recovery_codes import views as recovery_views
 from allauth.mfa.totp import views as totp_views
 from allauth.socialaccount.adapter import get_adapter
-from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase
 
 from tenants.admin.signing_in import sessions
 from tenants.admin.signing_in.forms import CodeForm, ConfirmCodeForm
-from tenants.admin.signing_in.pages import EntrancePage, refused
+from tenants.admin.signing_in.pages import EntrancePage
 from tenants.services import accounts
 
 
@@ -30,12 +29,6 @@ class SignInView(EntrancePage, account_views.LoginView):  # type: ignore[misc]  
     title = "Log in"
     submit_label = "Log in"
     template_name = "console/sign_in.html"
-
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Who has signed in and may see nothing is told so: the console would send them here again."""
-        if request.user.is_authenticated and not admin.site.has_permission(request):
-            return refused(request, status=403)
-        return cast(HttpResponseBase, super().dispatch(request, *args, **kwargs))
 
     def get_context_data(self, **context: Any) -> dict[str, Any]:
         """With the providers."""
