@@ -1,6 +1,8 @@
 """Lists in pages: a cursor names the key at which a page begins, so that rows which are added move nothing."""
 
+from base64 import b64encode
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from django.core.exceptions import ValidationError as FieldInvalid
 from django.db.models import Field, Model, QuerySet
@@ -67,7 +69,12 @@ class NewestDayFirst(NewestFirst):
     ordering = "-day"
 
 
-class OldestFirst(NewestFirst):
-    """Pages by ascending key: for what is followed as it happens."""
+class InOrder(NewestFirst):
+    """Pages of what has a place in a stream, by that place: for what is followed as it happens."""
 
-    ordering = "id"
+    ordering = "number"
+
+
+def cursor_after(number: int) -> str:
+    """The cursor of the page, and of the stream, that goes on after this place."""
+    return b64encode(urlencode({"p": number}).encode()).decode()

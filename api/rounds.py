@@ -7,17 +7,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.federations import FederationView
-from api.fields import EmptyBody, Facts, PublicIdField
+from api.fields import EmptyBody, PublicIdField
 from api.idempotency import idempotent
-from api.pagination import OldestFirst
 from api.permissions import OperatorOnly
 from api.schema import operation, paged
 from api.views import ApiView
-from federation.models import FederatedRound, Federation, PrefixVersion, RoundEvent
+from federation.models import FederatedRound, Federation, PrefixVersion
 from federation.selectors import measures, visibility
 from federation.services import rounds
 from federation.states import RoundState
-from tenants.models import Tenant
 from tenants.rights import Resource
 
 
@@ -63,17 +61,6 @@ class RoundSerializer(serializers.Serializer[FederatedRound]):
     def _measures(self, row: FederatedRound) -> measures.RoundMeasures:
         measured: measures.RoundMeasures = self.context["measures"][row.pk]
         return measured
-
-
-class RoundEventSerializer(serializers.Serializer[RoundEvent]):
-    """Something that happened in a round."""
-
-    id = serializers.IntegerField()
-    kind = serializers.CharField(help_text="Such as round.training or local_run.accepted.")
-    tenant = PublicIdField(Tenant, source="tenant_id", allow_null=True)
-    message = serializers.CharField()
-    facts = Facts(source="data")
-    happened_at = serializers.DateTimeField()
 
 
 class Rounds(FederationView):
@@ -130,18 +117,6 @@ class RoundCancellation(RoundView):
         """End a live round now; nothing of it is published."""
         rounds.cancel_round(federated_round=self.federated_round, actor=self.principal.actor)
         return Response(_measured(self.federated_round))
-
-
-class RoundEvents(RoundView):
-    """`/rounds/{id}/events`."""
-
-    resource = Resource.ROUNDS
-
-    @paged("list_round_events", tag="rounds", rows=RoundEventSerializer)
-    def get(self, _: Request) -> Response:
-        """List what happened, the oldest first; a tenant sees the round's own events and those about itself."""
-        events = visibility.round_events(federated_round=self.federated_round)
-        return self.page(events, RoundEventSerializer, paginator=OldestFirst)
 
 
 def _measured(federated_round: FederatedRound) -> dict[str, object]:

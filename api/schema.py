@@ -1,6 +1,7 @@
 """The OpenAPI document: what every operation says besides its own request and response."""
 
 from collections.abc import Callable
+from functools import cache
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -173,6 +174,7 @@ def operation(
     )
 
 
+@cache  # two lists of the same rows have one schema
 def page_of(serializer: type[serializers.Serializer[Any]]) -> Any:
     """The schema of a page of `serializer`'s rows, for a list's handler."""
     name = serializer.__name__.replace("Serializer", "PageSerializer")

@@ -207,6 +207,9 @@ class RoundEvent(models.Model):
     message = models.TextField(blank=True, default="")
     data = models.JSONField(default=dict)
     happened_at = models.DateTimeField(db_default=Now(), editable=False)
+    number = models.BigIntegerField(
+        null=True, editable=False, help_text="Its place in the stream, given after its commit."
+    )
 
     class Meta:
         verbose_name = "round event"

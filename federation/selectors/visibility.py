@@ -60,13 +60,16 @@ def rounds() -> QuerySet[FederatedRound]:
     return rows if scoping.is_platform() else rows.filter(federation__in=_joined())
 
 
-def round_events(*, federated_round: FederatedRound) -> QuerySet[RoundEvent]:
-    """A round's events: a tenant sees the round's own and those about itself."""
+def events() -> QuerySet[RoundEvent]:
+    """Events with a place in the stream: a tenant sees those about itself and those of its federations' rounds."""
+    rows = RoundEvent.objects.filter(number__isnull=False).select_related("federated_round")
     scope = scoping.in_force()
     if scope is None:
         raise ScopeMissing()
-    rows = RoundEvent.objects.filter(federated_round=federated_round)
-    return rows if scope.tenant_id is None else rows.filter(Q(tenant=None) | Q(tenant=scope.tenant_id))
+    if scope.tenant_id is None:
+        return rows
+    shared = Q(tenant=None, federated_round__federation__in=_joined())
+    return rows.filter(Q(tenant=scope.tenant_id) | shared)
 
 
 def local_runs() -> QuerySet[LocalRun]:

@@ -111,6 +111,6 @@ def test_it_takes_the_same_work_to_find_that_nothing_is_there(
 
 
 def test_lists_are_empty_and_stay_so(globex_client: APIClient, of_acme: dict[str, Identified]) -> None:
-    for name in ("datasets", "federations", "local-runs", "evaluations"):
+    for name in ("datasets", "federations", "local-runs", "evaluations", "events"):
         assert globex_client.get(f"/api/v1/{name}").json()["results"] == [], name
     assert len(globex_client.get("/api/v1/tenants").json()["results"]) == 1
