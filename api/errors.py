@@ -69,6 +69,10 @@ STATUSES: Mapping[type[PreludeError], HTTPStatus] = {
     federation.SpecificationInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     federation.StateConflict: HTTPStatus.CONFLICT,
     federation.VersionOfAnotherFederation: HTTPStatus.UNPROCESSABLE_ENTITY,
+    federation.WebhookDisabled: HTTPStatus.CONFLICT,
+    federation.WebhookKindUnknown: HTTPStatus.UNPROCESSABLE_ENTITY,
+    federation.WebhookLimitReached: HTTPStatus.CONFLICT,
+    federation.WebhookUrlInvalid: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 """What callers can bring about, by class; a class stands for those that derive from it."""
 
@@ -80,6 +84,7 @@ NEVER_ANSWERED: tuple[type[PreludeError], ...] = (
     tenants.AuditChainBroken,
     tenants.LeaseLost,
     tenants.ScopeMissing,
+    federation.AddressNotReachable,
     federation.AggregateNotFinite,
     federation.AggregationRuleUnknown,
     federation.NothingToAggregate,

@@ -20,6 +20,7 @@ from api import (
     rounds,
     schedules,
     tenants,
+    webhooks,
 )
 
 _FEDERATION = "federations/<str:federation_id>"
@@ -58,6 +59,13 @@ urlpatterns = [
     path("evaluations", evaluations.Evaluations.as_view()),
     path("prefix-versions/<str:version_id>", prefixes.OnePrefixVersion.as_view()),
     path("prefix-versions/<str:version_id>/archive", prefixes.PrefixVersionArchive.as_view()),
+    path("webhooks", webhooks.Webhooks.as_view()),
+    path("webhooks/<str:webhook_id>", webhooks.OneWebhook.as_view()),
+    path("webhooks/<str:webhook_id>/secrets", webhooks.WebhookSecrets.as_view()),
+    path("webhooks/<str:webhook_id>/test", webhooks.WebhookTest.as_view()),
+    path("webhooks/<str:webhook_id>/deliveries", webhooks.WebhookDeliveries.as_view()),
+    path("webhook-deliveries/<str:delivery_id>", webhooks.OneWebhookDelivery.as_view()),
+    path("webhook-deliveries/<str:delivery_id>/resend", webhooks.WebhookResending.as_view()),
     path("audit-entries", audit.AuditEntries.as_view()),
     path("audit-entries/export", audit.AuditExport.as_view()),
     path("openapi.json", SpectacularJSONAPIView.as_view(), name="openapi"),

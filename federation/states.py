@@ -120,3 +120,25 @@ BASE_MODEL_TRANSITIONS: dict[str, tuple[str, ...]] = {
     BaseModelState.READY: (),
     BaseModelState.REFUSED: (),
 }
+
+
+class WebhookState(models.TextChoices):
+    """Nothing is sent to a disabled endpoint: neither what waited for it, nor what happens meanwhile."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class DeliveryState(models.TextChoices):
+    """A message to a webhook endpoint. One that has ended waits again when it is re-sent by hand."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+EVENT_KINDS = (
+    *(f"round.{state}" for state in RoundState.values),
+    *(f"local_run.{state}" for state in LocalRunState.values),
+)
+"""Every kind that a round's event may have."""

@@ -22,6 +22,11 @@ from federation.models import (
     PublishRecord,
     RoundEvent,
     Schedule,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookPlace,
+    WebhookSecret,
 )
 from federation.specification import parse_specification
 from federation.states import (
@@ -30,6 +35,7 @@ from federation.states import (
     EvaluationState,
     FederationState,
     RoundState,
+    WebhookState,
 )
 from tenants import encryption, scoping, storage
 from tenants.ids import uuid7
@@ -353,6 +359,64 @@ class RoundEventFactory(PlatformFactory[RoundEvent]):
 
     federated_round = factory.SubFactory(FederatedRoundFactory)
     kind = "round.training"
+
+
+class WebhookEndpointFactory(PlatformFactory[WebhookEndpoint]):
+    """A tenant's webhook, active, for all kinds of events; without a secret."""
+
+    class Meta:
+        model = WebhookEndpoint
+
+    tenant = factory.SubFactory(TenantFactory)
+    url = factory.Sequence(lambda n: f"https://hooks{n}.example.com/prelude")
+    state = WebhookState.ACTIVE
+
+
+class WebhookSecretFactory(PlatformFactory[WebhookSecret]):
+    """A secret that nobody knows the text of."""
+
+    class Meta:
+        model = WebhookSecret
+
+    endpoint = factory.SubFactory(WebhookEndpointFactory)
+    tenant = factory.SelfAttribute("endpoint.tenant")
+    sealed = b"\x00" * 32
+
+
+class WebhookDeliveryFactory(PlatformFactory[WebhookDelivery]):
+    """A message that waits."""
+
+    class Meta:
+        model = WebhookDelivery
+
+    endpoint = factory.SubFactory(WebhookEndpointFactory)
+    tenant = factory.SelfAttribute("endpoint.tenant")
+    kind = "round.published"
+    body = "{}"
+
+
+class WebhookAttemptFactory(PlatformFactory[WebhookAttempt]):
+    """An attempt that was answered well."""
+
+    class Meta:
+        model = WebhookAttempt
+
+    delivery = factory.SubFactory(WebhookDeliveryFactory)
+    tenant = factory.SelfAttribute("delivery.tenant")
+    number = 1
+    started_at = factory.LazyFunction(timezone.now)
+    latency_seconds = 0.1
+    status_code = 204
+
+
+class WebhookPlaceFactory(PlatformFactory[WebhookPlace]):
+    """The start of the stream."""
+
+    class Meta:
+        model = WebhookPlace
+
+    id = 1
+    number = 0
 
 
 def ready_federation(*, n_tenants: int = 3, quorum: int = 2, **specification: Any) -> Federation:

@@ -75,6 +75,11 @@ def gpu_workers(environment: Mapping[str, str], *, n_workers: int) -> list[Proce
     return specifications
 
 
+def announcer(environment: Mapping[str, str]) -> ProcessSpecification:
+    """The process that tells webhooks what happened."""
+    return process("announcer", "announcer", (*MANAGE, "announcer"), environment)
+
+
 def ticker(environment: Mapping[str, str]) -> ProcessSpecification:
     """The process that opens scheduled rounds and sends again what was lost."""
     return process("ticker", "ticker", (*MANAGE, "ticker"), environment)

@@ -160,6 +160,7 @@ class Platform:
             layout.coordinator(environment),
             *layout.gpu_workers(environment, n_workers=self._n_gpu_workers),
             layout.ticker(environment),
+            layout.announcer(environment),
         ]
         for specification in specifications:
             self._supervisor.start(specification)

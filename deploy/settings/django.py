@@ -171,6 +171,8 @@ RESEND_SECONDS = ENVIRONMENT.resend_seconds
 RECONCILE_SECONDS = ENVIRONMENT.reconcile_seconds
 MAX_ATTEMPTS = ENVIRONMENT.max_attempts
 BROKER_URL = ENVIRONMENT.broker_url
+WEBHOOK_PRIVATE_NETWORKS = ENVIRONMENT.webhook_private_networks
+WEBHOOK_ALLOW_HTTP = ENVIRONMENT.webhook_allow_http
 
 REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["api.authentication.ApiKeyAuthentication"],
@@ -198,6 +200,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "BaseModelState": "federation.states.BaseModelState",
         "DatasetFormat": "tenants.states.DatasetFormat",
         "DatasetState": "tenants.states.DatasetState",
+        "DeliveryState": "federation.states.DeliveryState",
         "EnrolmentState": "federation.states.EnrolmentState",
         "EvaluationState": "federation.states.EvaluationState",
         "FederationState": "federation.states.FederationState",
@@ -208,5 +211,6 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "Role": "tenants.states.Role",
         "RoundState": "federation.states.RoundState",
         "TenantState": "tenants.states.TenantState",
+        "WebhookState": "federation.states.WebhookState",
     },
 }

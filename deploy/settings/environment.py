@@ -50,6 +50,10 @@ class Environment(BaseSettings):
     sign_in_lock_seconds: int = Field(300, ge=1)
     session_idle_seconds: int = Field(3_600, ge=1)
     session_lifetime_seconds: int = Field(12 * 3_600, ge=1)
+    webhook_private_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
+        (), description="Reached by webhooks although not public."
+    )
+    webhook_allow_http: bool = False
 
     @field_validator("master_key")
     @classmethod
@@ -62,7 +66,7 @@ class Environment(BaseSettings):
             raise ValueError("must be 32 bytes in base64")
         return value
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "webhook_private_networks", mode="before")
     @classmethod
     def _by_commas(cls, value: str | tuple[str, ...]) -> list[str]:
         networks = value.split(",") if isinstance(value, str) else value

@@ -24,6 +24,7 @@ LOGGING: dict[str, Any] = {
         }
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "loggers": {"httpx": {"level": "WARNING"}},  # it tells each URL, and customers' URLs may hold secrets
     "root": {"handlers": ["stderr"], "level": "INFO"},
 }
 

@@ -4,6 +4,13 @@ from federation.models.claims import ClaimClock, ClaimShare
 from federation.models.federations import BaseModel, Enrolment, Federation, Schedule
 from federation.models.prefixes import PrefixVersion, PublishedPrefix, PublishRecord
 from federation.models.rounds import Evaluation, FederatedRound, LocalRun, RoundEvent
+from federation.models.webhooks import (
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEndpoint,
+    WebhookPlace,
+    WebhookSecret,
+)
 
 __all__ = [
     "BaseModel",
@@ -19,4 +26,9 @@ __all__ = [
     "PublishedPrefix",
     "RoundEvent",
     "Schedule",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookPlace",
+    "WebhookSecret",
 ]

@@ -217,3 +217,14 @@ class RoundEvent(models.Model):
 
     def __str__(self) -> str:
         return self.kind
+
+    def content(self) -> dict[str, object]:
+        """All that it says but when and of which kind, ids being public ones: what webhooks send."""
+        return {
+            "id": self.pk,
+            "federation": self.federated_round.federation.public_id,
+            "round": self.federated_round.public_id,
+            "tenant": self.tenant.public_id if self.tenant else None,
+            "message": self.message,
+            "facts": self.data,
+        }

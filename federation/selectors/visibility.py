@@ -18,6 +18,8 @@ from federation.models import (
     PublishRecord,
     RoundEvent,
     Schedule,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 from federation.states import BaseModelState, EnrolmentState
 from tenants import scoping
@@ -115,6 +117,19 @@ def schedule(*, federation: Federation) -> Schedule:
     if found is None:
         raise NotFound(kind="schedule of federation", public_id=federation.public_id)
     return found
+
+
+def webhooks() -> QuerySet[WebhookEndpoint]:
+    """A tenant sees its own; operators see the operators', whose messages tell of everything."""
+    scope = scoping.in_force()
+    if scope is None:
+        raise ScopeMissing()
+    return WebhookEndpoint.objects.filter(tenant=scope.tenant_id)
+
+
+def webhook_deliveries() -> QuerySet[WebhookDelivery]:
+    """Messages to visible webhooks."""
+    return WebhookDelivery.objects.filter(endpoint__in=webhooks()).select_related("endpoint__tenant")
 
 
 def _joined() -> QuerySet[Enrolment, object]:

@@ -27,6 +27,7 @@ from tests.factories import (
     PrefixVersionFactory,
     ScheduleFactory,
     UserFactory,
+    WebhookDeliveryFactory,
     ready_federation,
 )
 
@@ -49,6 +50,7 @@ class Call:
 
 _ENROLMENTS = "federations/<str:federation_id>/enrolments"
 _SCHEDULE = "federations/<str:federation_id>/schedule"
+_WEBHOOK = "webhooks/<str:webhook_id>"
 CALLS: dict[tuple[str, str], list[Call]] = {
     ("post", "tenants"): [Call(OPERATOR, "tenant.created", {"name": "Hooli", "slug": "hooli"})],
     ("put", "tenants/<str:tenant_id>"): [
@@ -113,6 +115,14 @@ CALLS: dict[tuple[str, str], list[Call]] = {
     ("put", _SCHEDULE): [Call(OPERATOR, "schedule.set", {"every_minutes": 5})],
     ("delete", _SCHEDULE): [Call(OPERATOR, "schedule.removed")],
     ("post", "rounds/<str:round_id>/cancel"): [Call(OPERATOR, "round.canceled")],
+    ("post", "webhooks"): [Call(TENANT, "webhook.created", {"url": "https://hooks.example.com"})],
+    ("put", _WEBHOOK): [
+        Call(TENANT, "webhook.changed", {"url": "https://other.example.com", "state": "disabled"})
+    ],
+    ("delete", _WEBHOOK): [Call(TENANT, "webhook.deleted")],
+    ("post", f"{_WEBHOOK}/secrets"): [Call(TENANT, "webhook.secret_rotated")],
+    ("post", f"{_WEBHOOK}/test"): [Call(TENANT, "webhook.tested")],
+    ("post", "webhook-deliveries/<str:delivery_id>/resend"): [Call(TENANT, "webhook_delivery.resent")],
 }
 
 
@@ -142,6 +152,7 @@ def world(acme: Tenant, call: Call) -> dict[str, Identified]:
     UserFactory.create(username=KNOWN_PERSON)
     with scoping.platform():
         version, parent = federation.published.version, going.published.version
+    delivery = WebhookDeliveryFactory.create(endpoint__tenant=acme)
     rows: dict[str, Identified | None] = {
         "tenant_id": acme,
         "key_id": ApiKeyFactory.create(tenant=acme),
@@ -151,6 +162,8 @@ def world(acme: Tenant, call: Call) -> dict[str, Identified]:
         "federation_id": federation,
         "enrolment_id": enrolment,
         "round_id": FederatedRoundFactory.create(parent_version=parent),
+        "webhook_id": delivery.endpoint,
+        "delivery_id": delivery,
         "other_version_id": PrefixVersionFactory.create(federation=federation, number=1, parent=version),
     }
     return {name: row for name, row in rows.items() if row is not None}

@@ -120,7 +120,7 @@ def test_who_follows_the_cursor_misses_no_event_that_is_committed_late(operator_
 @pytest.mark.django_db(transaction=True)
 def test_readers_at_once_give_each_event_one_place(operator_client: APIClient) -> None:
     RoundEventFactory.create_batch(20)
-    key = operator_client._credentials["HTTP_AUTHORIZATION"]
+    key = operator_client._credentials["HTTP_AUTHORIZATION"]  # type: ignore[attr-defined]
 
     def read() -> list[dict[str, Any]]:
         client = APIClient()

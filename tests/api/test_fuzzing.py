@@ -39,6 +39,8 @@ from tests.factories import (
     RoundEventFactory,
     ScheduleFactory,
     TenantFactory,
+    WebhookAttemptFactory,
+    WebhookDeliveryFactory,
     ready_federation,
 )
 from tests.keys import new_key
@@ -68,6 +70,11 @@ PROMISES = [
 PRECONDITIONS = ("If-Match", "If-None-Match")  # made up, they let nothing through
 MOSTLY = 0.8  # the share of requests, or of their ids, that is helped to reach further
 ROWS = b"text,label\nA good film,positive\n"
+SOUND = {
+    "specification": SPECIFICATION,
+    "url": "https://hooks.example.com/prelude",
+    "kinds": ["round.published"],
+}
 Ids = dict[str, list[str]]
 
 
@@ -98,6 +105,8 @@ def ids(acme: Tenant) -> Ids:
     ScheduleFactory.create(federation=free)
     runs = [LocalRunFactory.create(federated_round=live, enrolment=places[1]), LocalRunFactory.create()]
     EvaluationFactory.create(version=start, dataset=places[0].dataset)
+    deliveries = [WebhookDeliveryFactory.create(endpoint__tenant=owner) for owner in (acme, None)]
+    WebhookAttemptFactory.create(delivery=deliveries[0])
     rows: dict[str, Sequence[Identified | None]] = {
         "tenant": [acme, TenantFactory.create()],
         "key": [ApiKeyFactory.create(tenant=acme)],
@@ -109,6 +118,8 @@ def ids(acme: Tenant) -> Ids:
         "round": [live, ended],
         "local_run": runs,
         "version": [start, grown, parent],
+        "webhook": [delivery.endpoint for delivery in deliveries],
+        "delivery": deliveries,
     }
     return {name: [row.public_id for row in found if row is not None] for name, found in rows.items()}
 
@@ -122,15 +133,15 @@ def caller(request: pytest.FixtureRequest, acme: Tenant) -> dict[str, str]:
 
 
 def fill(values: object, ids: Ids, chance: random.Random) -> None:
-    """Put ids of rows, and a specification that is sound, in the place of most of those that were made up."""
+    """Put ids of rows, and values that are sound, in the place of most of those that were made up."""
     if not isinstance(values, MutableMapping):
         return
     for name in values:
         found = ids.get(name.removesuffix("_id")) if isinstance(name, str) else None
         if found and chance.random() < MOSTLY:
             values[name] = chance.choice(found)
-        elif name == "specification" and chance.random() < MOSTLY:
-            values[name] = SPECIFICATION
+        elif name in SOUND and chance.random() < MOSTLY:
+            values[name] = SOUND[name]
 
 
 @pytest.fixture

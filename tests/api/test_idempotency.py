@@ -32,6 +32,7 @@ from tests.factories import (
     FederatedRoundFactory,
     PrefixVersionFactory,
     TenantFactory,
+    WebhookDeliveryFactory,
     ready_federation,
 )
 from tests.keys import new_client
@@ -103,9 +104,21 @@ def federation_operations() -> dict[str, tuple[str, object]]:
     }
 
 
+def webhook_operations() -> dict[str, tuple[str, object]]:
+    """Operations upon the operators' webhooks: path and body."""
+    delivery = WebhookDeliveryFactory.create(endpoint__tenant=None)
+    path = f"/api/v1/webhooks/{delivery.endpoint.public_id}"
+    return {
+        "create_webhook": ("/api/v1/webhooks", {"url": "https://hooks.example.com"}),
+        "rotate_webhook_secret": (f"{path}/secrets", {}),
+        "send_test_message": (f"{path}/test", {}),
+        "resend_webhook_delivery": (f"/api/v1/webhook-deliveries/{delivery.public_id}/resend", {}),
+    }
+
+
 @pytest.mark.django_db
 def test_every_post_takes_a_key_and_answers_it_twice_alike(operator_client: APIClient, acme: Tenant) -> None:
-    operations = tenant_operations(acme) | federation_operations()
+    operations = tenant_operations(acme) | federation_operations() | webhook_operations()
     for name, (path, body) in operations.items():
         first = send(operator_client, path, body, name)
         assert first.status_code in (200, 201), f"{name}: {first.content}"

@@ -22,6 +22,7 @@ from tests.factories import (
     FederatedRoundFactory,
     LocalRunFactory,
     MembershipFactory,
+    WebhookDeliveryFactory,
     ready_federation,
 )
 
@@ -38,6 +39,7 @@ def of_acme(acme: Tenant) -> dict[str, Identified]:
         version: PrefixVersion = federation.published.version
     federated_round: FederatedRound = FederatedRoundFactory.create(parent_version=version)
     EvaluationFactory.create(version=version, dataset=enrolment.dataset)
+    delivery = WebhookDeliveryFactory.create(endpoint__tenant=acme)
     return {
         "tenant_id": acme,
         "key_id": ApiKeyFactory.create(tenant=acme),
@@ -49,6 +51,8 @@ def of_acme(acme: Tenant) -> dict[str, Identified]:
         "round_id": federated_round,
         "local_run_id": LocalRunFactory.create(federated_round=federated_round, enrolment=enrolment),
         "version_id": version,
+        "webhook_id": delivery.endpoint,
+        "delivery_id": delivery,
     }
 
 
@@ -111,6 +115,6 @@ def test_it_takes_the_same_work_to_find_that_nothing_is_there(
 
 
 def test_lists_are_empty_and_stay_so(globex_client: APIClient, of_acme: dict[str, Identified]) -> None:
-    for name in ("datasets", "federations", "local-runs", "evaluations", "events"):
+    for name in ("datasets", "federations", "local-runs", "evaluations", "events", "webhooks"):
         assert globex_client.get(f"/api/v1/{name}").json()["results"] == [], name
     assert len(globex_client.get("/api/v1/tenants").json()["results"]) == 1

@@ -67,6 +67,10 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         GET /federations/{federation_id}/published|POST /federations/{federation_id}/roll-back
         GET /federations/{federation_id}/schedule|PUT /federations/{federation_id}/schedule
         DELETE /federations/{federation_id}/schedule
+        GET /webhooks|POST /webhooks|GET /webhooks/{webhook_id}|PUT /webhooks/{webhook_id}
+        DELETE /webhooks/{webhook_id}|POST /webhooks/{webhook_id}/secrets|POST /webhooks/{webhook_id}/test
+        GET /webhooks/{webhook_id}/deliveries
+        GET /webhook-deliveries/{delivery_id}|POST /webhook-deliveries/{delivery_id}/resend
         GET /audit-entries|GET /audit-entries/export""".replace("\n        ", "|").split("|")
     )
 

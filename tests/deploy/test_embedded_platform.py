@@ -45,7 +45,7 @@ def readiness(platform: Platform) -> int:
 def test_every_role_runs_and_the_status_file_tells_their_processes(platform: Platform) -> None:
     status = json.loads((platform.directory / "status.json").read_text())
     roles = {process["role"]: [process["pid"]] for process in status["processes"].values()}
-    assert set(roles) == {"postgres", "valkey", "web", "coordinator", "gpu", "ticker"}
+    assert set(roles) == {"postgres", "valkey", "web", "coordinator", "gpu", "ticker", "announcer"}
     assert roles == {role: platform.pids(role) for role in roles}
 
 

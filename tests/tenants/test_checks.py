@@ -120,6 +120,9 @@ def test_a_role_that_no_policy_binds_is_told(db: None, role: str, attribute: str
         ("federation_localrun", "dataset_id", "tenants_dataset"),
         ("federation_localrun", "enrolment_id", "federation_enrolment"),
         ("federation_evaluation", "dataset_id", "tenants_dataset"),
+        ("federation_webhooksecret", "endpoint_id", "federation_webhookendpoint"),
+        ("federation_webhookdelivery", "endpoint_id", "federation_webhookendpoint"),
+        ("federation_webhookattempt", "delivery_id", "federation_webhookdelivery"),
     ],
 )
 def test_a_foreign_key_that_may_cross_the_wall_is_told(table: str, column: str, target: str) -> None:

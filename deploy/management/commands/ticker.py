@@ -13,7 +13,7 @@ from django.db import Error as DatabaseFailed
 from django.db import close_old_connections
 from django.utils import timezone
 
-from federation.services import reconciling, schedules
+from federation.services import reconciling, schedules, webhooks
 from tenants import scoping
 from tenants.errors import PreludeError
 from tenants.services import idempotency
@@ -66,6 +66,7 @@ class Command(BaseCommand):
             Duty("open_due_rounds", lambda: schedules.open_due_rounds(now=timezone.now()), TICK_SECONDS),
             Duty("reconcile", reconciling.reconcile, settings.RECONCILE_SECONDS),
             Duty("purge_idempotency", idempotency.purge_expired, PURGE_SECONDS),
+            Duty("purge_webhook_deliveries", webhooks.purge_old_deliveries, PURGE_SECONDS),
         ]
         _log.info("ticker_started")
         while True:

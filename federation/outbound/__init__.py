@@ -1,0 +1,1 @@
+"""Requests to addresses that customers chose: which of them may be reached, and how. No Django, no database."""
