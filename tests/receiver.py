@@ -1,7 +1,7 @@
 """A receiver of webhooks: a real HTTP server on the loopback that keeps what it is sent and answers as it is told."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +28,7 @@ class Receiver:
 
 
 @contextmanager
-def receiving(port: int = 0) -> Iterator[Receiver]:
+def receiving(port: int = 0, *, before_answer: Callable[[], object] = lambda: None) -> Iterator[Receiver]:
     """A receiver that listens; on a port of its own unless one is given."""
     receiver = Receiver()
 
@@ -36,13 +36,17 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.received.append(Received(self.path, dict(self.headers.items()), body))
+            before_answer()
+            with suppress(ConnectionError):  # who sent it need not read the answer to its end
+                self.answer()
+
+        def answer(self) -> None:
             self.send_response(receiver.status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(receiver.body)))
             self.end_headers()
-            with suppress(ConnectionError):  # who sent it need not read it to its end
-                self.wfile.write(receiver.body)
+            self.wfile.write(receiver.body)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

@@ -224,7 +224,8 @@ def test_no_process_tells_a_secret_on_its_command_line_or_in_its_log(
     ]
     keys = [tenant.client.headers["authorization"].split("_", 2)[2] for tenant in platform.tenants]
     texts = [path.read_text(errors="replace") for path in platform.platform.logs.iterdir()]
-    pids = [pid for role in ("web", "coordinator", "gpu", "ticker") for pid in platform.platform.pids(role)]
+    roles = ("web", "coordinator", "gpu", "ticker", "announcer")
+    pids = [pid for role in roles for pid in platform.platform.pids(role)]
     texts += [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
     assert [secret for secret in [*secrets, *keys] if any(str(secret) in text for text in texts)] == []
     assert not any("and the staff was" in text for text in texts), "a log holds a tenant's text"
