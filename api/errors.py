@@ -29,6 +29,7 @@ STATUSES: Mapping[type[PreludeError], HTTPStatus] = {
     refusals.PreconditionInvalid: HTTPStatus.BAD_REQUEST,
     refusals.RequestNotReadable: HTTPStatus.BAD_REQUEST,
     refusals.RequestTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    refusals.TooManyStreams: HTTPStatus.TOO_MANY_REQUESTS,
     refusals.UploadInterrupted: HTTPStatus.BAD_REQUEST,
     tenants.AddressNotAllowed: HTTPStatus.FORBIDDEN,
     tenants.ApiKeyEnded: HTTPStatus.CONFLICT,

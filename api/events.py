@@ -1,29 +1,47 @@
 """Events: what happened in rounds, as one stream that can be followed from any place in it."""
 
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
+from django.http import StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api.event_stream import Event, EventStream
 from api.fields import Body, Facts, PublicIdField
-from api.pagination import InOrder, cursor_after
+from api.pagination import InOrder, cursor_after, place_of
 from api.rounds import RoundView
-from api.schema import paged
+from api.schema import ProblemSerializer, paged
 from api.views import ApiView
 from federation.models import FederatedRound, Federation, RoundEvent
 from federation.selectors import visibility
 from federation.services.events import number_new_events
+from tenants.errors import PreludeError
 from tenants.models import Tenant
+
+EVENTS_AT_ONCE: Final = 200
 
 
 class EventFilter(Body):
     """Which events."""
 
     federation = serializers.CharField(required=False, max_length=64)
+    round = serializers.CharField(required=False, max_length=64)
     kind = serializers.CharField(required=False, max_length=64, help_text="Such as round.published.")
     since = serializers.DateTimeField(required=False, help_text="At this time or later.")
+
+
+class LiveEventFilter(EventFilter):
+    """Which events, and from where on."""
+
+    cursor = serializers.CharField(
+        required=False, max_length=64, help_text="Of an event, to go on after it; none: from now on."
+    )
 
 
 class RoundEventSerializer(serializers.Serializer[RoundEvent]):
@@ -55,6 +73,64 @@ class Events(ApiView):
         return self.page(_chosen(self.filters(EventFilter)), RoundEventSerializer, paginator=InOrder)
 
 
+class LiveEvents(ApiView):
+    """`/events/stream`. The answer is written when the view has returned: each look enters a scope of its own."""
+
+    holds_transaction = False
+    http_method_names = ["get"]  # the answer to a HEAD would last as long
+
+    @extend_schema(
+        operation_id="stream_events",
+        tags=["events"],
+        parameters=[
+            LiveEventFilter,
+            OpenApiParameter(
+                "Last-Event-ID", location="header", description="As `cursor`, which it precedes."
+            ),
+        ],
+        responses={
+            (200, "text/event-stream"): OpenApiTypes.STR,
+            (429, "application/problem+json"): ProblemSerializer,
+        },
+    )
+    def get(self, request: Request) -> HttpResponseBase:
+        """Follow what happens, as server-sent events: a cursor as `id`, the kind as `event`, the event as `data`.
+
+        The stream ends after some minutes; connect again with `Last-Event-ID`, as browsers do. A revoked key ends it
+        within seconds.
+        """
+        asked = self.filters(EventFilter)
+        cursor = request.headers.get("Last-Event-ID") or self.request.query_params.get("cursor")
+        self._number = None if cursor is None else place_of(cursor)
+        with self.scope():
+            number_new_events()
+            _chosen(asked)  # what is asked for has to be there
+            if self._number is None:
+                self._number = visibility.events().aggregate(last=Max("number"))["last"] or 0
+        return StreamingHttpResponse(
+            EventStream(partial(self._look, asked)),
+            content_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+
+    def _look(self, asked: dict[str, Any]) -> list[Event] | None:
+        authenticator = self.request.successful_authenticator
+        try:
+            if authenticator is None or authenticator.authenticate(self.request) is None:
+                return None
+            with self.scope():
+                number_new_events()
+                following = _chosen(asked).filter(number__gt=self._number).order_by("number")
+                events = list(following[:EVENTS_AT_ONCE])
+        except PreludeError:
+            return (
+                None  # the key is revoked, the tenant suspended, or what is asked for no longer the caller's
+            )
+        if events:
+            self._number = events[-1].number
+        return [dict(RoundEventSerializer(event).data) for event in events]
+
+
 class RoundEvents(RoundView):
     """`/rounds/{id}/events`."""
 
@@ -67,10 +143,12 @@ class RoundEvents(RoundView):
 
 
 def _chosen(asked: dict[str, Any]) -> QuerySet[RoundEvent]:
-    """Raises NotFound for a federation that the caller does not see."""
+    """Raises NotFound for a federation or a round that the caller does not see."""
     events = visibility.events()
     if "federation" in asked:
         federation = Federation.pick(visibility.federations(), asked["federation"])
         events = events.filter(federated_round__federation=federation)
+    if "round" in asked:
+        events = events.filter(federated_round=FederatedRound.pick(visibility.rounds(), asked["round"]))
     wanted = {"kind": "kind", "since": "happened_at__gte"}
     return events.filter(**{wanted[name]: value for name, value in asked.items() if name in wanted})

@@ -1,8 +1,8 @@
 """Lists in pages: a cursor names the key at which a page begins, so that rows which are added move nothing."""
 
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from typing import Any, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from django.core.exceptions import ValidationError as FieldInvalid
 from django.db.models import Field, Model, QuerySet
@@ -78,3 +78,15 @@ class InOrder(NewestFirst):
 def cursor_after(number: int) -> str:
     """The cursor of the page, and of the stream, that goes on after this place."""
     return b64encode(urlencode({"p": number}).encode()).decode()
+
+
+def place_of(cursor: str) -> int:
+    """The number that `cursor_after` made the cursor of. Raises CursorInvalid."""
+    try:
+        [text] = parse_qs(b64decode(cursor, validate=True).decode(), strict_parsing=True)["p"]
+        number = int(text)
+    except (ValueError, KeyError):
+        raise CursorInvalid() from None
+    if cursor_after(number) != cursor:
+        raise CursorInvalid()
+    return number

@@ -1,5 +1,7 @@
 """Refusals of requests as such, before any use case is asked."""
 
+from typing import ClassVar
+
 from tenants.errors import PreludeError
 
 
@@ -68,6 +70,16 @@ class PreconditionFailed(PreludeError):
         super().__init__(
             f"{path} is not as {header} says; nothing was changed. Read it again, and send the new ETag."
         )
+
+
+class TooManyStreams(PreludeError):
+    """Each stream holds a thread, and the API has to answer besides."""
+
+    code = "too_many_streams"
+    retry_after_seconds: ClassVar[int] = 10
+
+    def __init__(self, *, limit: int) -> None:
+        super().__init__(f"{limit} streams of events are open here, the limit; try again, or ask for pages.")
 
 
 class IdempotencyKeyInvalid(PreludeError):

@@ -54,6 +54,7 @@ urlpatterns = [
     path("rounds/<str:round_id>/cancel", rounds.RoundCancellation.as_view()),
     path("rounds/<str:round_id>/events", events.RoundEvents.as_view()),
     path("events", events.Events.as_view()),
+    path("events/stream", events.LiveEvents.as_view()),
     path("local-runs", local_runs.LocalRuns.as_view()),
     path("local-runs/<str:local_run_id>", local_runs.OneLocalRun.as_view()),
     path("evaluations", evaluations.Evaluations.as_view()),

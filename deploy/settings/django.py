@@ -172,6 +172,8 @@ RECONCILE_SECONDS = ENVIRONMENT.reconcile_seconds
 MAX_ATTEMPTS = ENVIRONMENT.max_attempts
 BROKER_URL = ENVIRONMENT.broker_url
 WEBHOOK_PRIVATE_NETWORKS = ENVIRONMENT.webhook_private_networks
+EVENT_STREAM_SECONDS = ENVIRONMENT.event_stream_seconds
+MAX_EVENT_STREAMS = ENVIRONMENT.max_event_streams
 WEBHOOK_ALLOW_HTTP = ENVIRONMENT.webhook_allow_http
 
 REST_FRAMEWORK: dict[str, Any] = {

@@ -50,6 +50,8 @@ class Environment(BaseSettings):
     sign_in_lock_seconds: int = Field(300, ge=1)
     session_idle_seconds: int = Field(3_600, ge=1)
     session_lifetime_seconds: int = Field(12 * 3_600, ge=1)
+    event_stream_seconds: float = Field(300, ge=0)
+    max_event_streams: int = Field(4, ge=0, description="Of one web process; each holds one of its threads.")
     webhook_private_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = Field(
         (), description="Reached by webhooks although not public."
     )

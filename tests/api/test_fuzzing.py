@@ -18,7 +18,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connection, transaction
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
+from hypothesis import settings as rules
+from pytest_django import Settings
 from schemathesis import checks
 
 from deploy.wsgi import application
@@ -87,6 +89,12 @@ def one_connection() -> Iterator[None]:
     yield
     for end in ends:
         end.connect(close_old_connections)
+
+
+@pytest.fixture(autouse=True)
+def streams_that_end(settings: Settings) -> None:
+    """Streams end with their first look: answers are read to their end here."""
+    settings.EVENT_STREAM_SECONDS = 0
 
 
 @pytest.fixture
@@ -173,7 +181,7 @@ def undone() -> Iterator[None]:
 
 
 @API.parametrize()
-@settings(
+@rules(
     max_examples=25,
     derandomize=True,
     database=None,

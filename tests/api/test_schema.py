@@ -61,6 +61,7 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         DELETE /federations/{federation_id}/enrolments/{enrolment_id}
         GET /federations/{federation_id}/rounds|POST /federations/{federation_id}/rounds
         GET /rounds/{round_id}|POST /rounds/{round_id}/cancel|GET /rounds/{round_id}/events|GET /events
+        GET /events/stream
         GET /local-runs|GET /local-runs/{local_run_id}|GET /evaluations
         GET /federations/{federation_id}/prefix-versions
         GET /prefix-versions/{version_id}|GET /prefix-versions/{version_id}/archive

@@ -25,6 +25,7 @@ from federation.models import (
 from federation.outbound.sending import Answer
 from federation.services import announcing, rounds, webhooks
 from federation.services.announcing import PAUSES, announce
+from federation.services.events import number_new_events
 from federation.services.webhooks import NewSecret
 from federation.states import DeliveryState, WebhookState
 from tenants import scoping
@@ -317,7 +318,7 @@ def test_an_outcome_that_comes_late_is_logged_and_changes_nothing(
 def stale_claim() -> Iterator[tuple[announcing.Claimed, Answer]]:
     """A claim whose lease has run out."""
     with scoping.platform():
-        announcing.number_new_events()
+        number_new_events()
         announcing.write_messages()
     with scoping.platform():
         [claimed] = announcing.claim_due()

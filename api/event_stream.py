@@ -1,0 +1,67 @@
+"""Events as they happen: server-sent events (WHATWG HTML, 9.2) over a connection that stays open for some minutes."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from django.conf import settings
+from rest_framework.renderers import JSONRenderer
+
+from api.refusals import TooManyStreams
+
+# Looked for, not waited for. NOTIFY in the transaction of each event takes one lock of the whole server until it has
+# committed, so that all who write in rounds would wait for one another, and no LISTEN comes through a pooler in
+# transaction mode. A look is one short transaction, in which the caller's key is checked again.
+LOOK_EVERY_SECONDS: Final = 1.0
+BEAT_EVERY_SECONDS: Final = (
+    15.0  # a comment: proxies close what is silent, and who has gone is only met by writing
+)
+RETRY_MILLISECONDS: Final = 1_000
+
+Event = dict[str, object]
+
+
+class EventStream:
+    """An answer's body that goes on as events happen, in one of the few places that this process has for such.
+
+    `look` returns the events since the last look, or None when the caller may no longer listen. Each stream holds a
+    thread of the server for as long as it lasts: their number is bounded, and it ends in time for clients to spread
+    anew. Raises TooManyStreams.
+    """
+
+    places = threading.BoundedSemaphore(settings.MAX_EVENT_STREAMS)
+
+    def __init__(self, look: Callable[[], list[Event] | None]) -> None:
+        if not self.places.acquire(blocking=False):
+            raise TooManyStreams(limit=settings.MAX_EVENT_STREAMS)
+        self._look = look
+        self._is_open = True
+
+    def __iter__(self) -> Iterator[str]:
+        """What is sent, until the time is over or the caller may no longer listen."""
+        started = beaten = time.monotonic()
+        yield f"retry: {RETRY_MILLISECONDS}\n\n"
+        while (events := self._look()) is not None:
+            now = time.monotonic()
+            if events:
+                yield "".join(map(_framed, events))
+                beaten = now
+            elif now - started >= settings.EVENT_STREAM_SECONDS:
+                return
+            else:
+                if now - beaten >= BEAT_EVERY_SECONDS:
+                    yield ":\n\n"
+                    beaten = now
+                time.sleep(LOOK_EVERY_SECONDS)
+
+    def close(self) -> None:
+        """Give the place back. The server calls it however the answer ends, also before it began."""
+        if self._is_open:
+            self._is_open = False
+            self.places.release()
+
+
+def _framed(event: Event) -> str:
+    data = JSONRenderer().render(event).decode()  # one line: JSON escapes breaks within texts
+    return f"id: {event['cursor']}\nevent: {event['kind']}\ndata: {data}\n\n"
