@@ -30,7 +30,7 @@ DROP SEQUENCE federation_event_numbers;
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("federation", "0006_evaluations_anew")]
+    dependencies: ClassVar = [("federation", "0007_schedule_paused")]
     operations: ClassVar = [
         migrations.AddField(
             model_name="roundevent",
