@@ -23,6 +23,7 @@ from federation.selectors import visibility
 from federation.services.events import number_new_events
 from tenants.errors import PreludeError
 from tenants.models import Tenant
+from tenants.rights import Resource
 
 EVENTS_AT_ONCE: Final = 200
 
@@ -66,6 +67,8 @@ class RoundEventSerializer(serializers.Serializer[RoundEvent]):
 class Events(ApiView):
     """`/events`."""
 
+    resource = Resource.ROUNDS
+
     @paged("list_events", tag="events", rows=RoundEventSerializer, filters=EventFilter)
     def get(self, _: Request) -> Response:
         """List what happened in all rounds, the oldest first. Go on after the last event's cursor: none is missed."""
@@ -76,6 +79,7 @@ class Events(ApiView):
 class LiveEvents(ApiView):
     """`/events/stream`. The answer is written when the view has returned: each look enters a scope of its own."""
 
+    resource = Resource.ROUNDS
     holds_transaction = False
     http_method_names = ["get"]  # the answer to a HEAD would last as long
 
@@ -133,6 +137,8 @@ class LiveEvents(ApiView):
 
 class RoundEvents(RoundView):
     """`/rounds/{id}/events`."""
+
+    resource = Resource.ROUNDS
 
     @paged("list_round_events", tag="events", rows=RoundEventSerializer)
     def get(self, _: Request) -> Response:

@@ -126,6 +126,8 @@ class WebhookView(ApiView):
 class OneWebhook(WebhookView):
     """`/webhooks/{id}`."""
 
+    resource: ClassVar = Resource.WEBHOOKS
+
     @operation("read_webhook", tag="webhooks", answer=WebhookSerializer)
     def get(self, _: Request) -> Response:
         """Read a webhook."""
@@ -149,6 +151,8 @@ class OneWebhook(WebhookView):
 class WebhookSecrets(WebhookView):
     """`/webhooks/{id}/secrets`."""
 
+    resource: ClassVar = Resource.WEBHOOKS
+
     @operation(
         "rotate_webhook_secret",
         tag="webhooks",
@@ -166,6 +170,8 @@ class WebhookSecrets(WebhookView):
 class WebhookTest(WebhookView):
     """`/webhooks/{id}/test`."""
 
+    resource: ClassVar = Resource.WEBHOOKS
+
     @operation(
         "send_test_message",
         tag="webhooks",
@@ -182,6 +188,8 @@ class WebhookTest(WebhookView):
 
 class WebhookDeliveries(WebhookView):
     """`/webhooks/{id}/deliveries`."""
+
+    resource: ClassVar = Resource.WEBHOOKS
 
     @paged("list_webhook_deliveries", tag="webhooks", rows=WebhookDeliverySerializer)
     def get(self, _: Request) -> Response:
@@ -204,6 +212,8 @@ class DeliveryView(ApiView):
 class OneWebhookDelivery(DeliveryView):
     """`/webhook-deliveries/{id}`."""
 
+    resource: ClassVar = Resource.WEBHOOKS
+
     @operation("read_webhook_delivery", tag="webhooks", answer=WebhookDeliveryLogSerializer)
     def get(self, _: Request) -> Response:
         """Read a message and its log."""
@@ -212,6 +222,8 @@ class OneWebhookDelivery(DeliveryView):
 
 class WebhookResending(DeliveryView):
     """`/webhook-deliveries/{id}/resend`."""
+
+    resource: ClassVar = Resource.WEBHOOKS
 
     @operation("resend_webhook_delivery", tag="webhooks", body=EmptyBody, answer=WebhookDeliverySerializer)
     @idempotent

@@ -74,6 +74,15 @@ def events() -> QuerySet[RoundEvent]:
     return rows.filter(Q(tenant=scope.tenant_id) | shared)
 
 
+def round_events(*, federated_round: FederatedRound) -> QuerySet[RoundEvent]:
+    """All of a round that the scope may see, whether or not it has a place in the stream yet, by its own key."""
+    scope = scoping.in_force()
+    if scope is None:
+        raise ScopeMissing()
+    rows = RoundEvent.objects.filter(federated_round=federated_round)
+    return rows if scope.tenant_id is None else rows.filter(Q(tenant=None) | Q(tenant=scope.tenant_id))
+
+
 def local_runs() -> QuerySet[LocalRun]:
     """A tenant sees its own, those of federations that it has left too."""
     return LocalRun.objects.select_related("federated_round")

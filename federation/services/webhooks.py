@@ -20,7 +20,8 @@ from federation.states import EVENT_KINDS, DeliveryState, WebhookState
 from tenants import encryption
 from tenants.models import Tenant
 from tenants.services import audit
-from tenants.services.tenants import data_key, master_key
+from tenants.services.keys import master_key
+from tenants.services.tenants import data_key
 
 MAX_WEBHOOKS: Final = 10
 SECRET_BYTES: Final = 32

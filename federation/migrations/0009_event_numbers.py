@@ -30,7 +30,7 @@ DROP SEQUENCE federation_event_numbers;
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("federation", "0007_schedule_paused")]
+    dependencies: ClassVar = [("federation", "0008_claimed_at")]
     operations: ClassVar = [
         migrations.AddField(
             model_name="roundevent",

@@ -14,7 +14,7 @@ _TABLES = ("endpoint", "secret", "delivery", "attempt")
 
 class Migration(migrations.Migration):
     dependencies: ClassVar = [
-        ("federation", "0008_event_numbers"),
+        ("federation", "0009_event_numbers"),
         ("tenants", "0006_audit"),
     ]
 
