@@ -27,6 +27,7 @@ from api.refusals import LengthRequired, RequestTooLarge
 from api.schema import ProblemSchema
 from tenants import acting, scoping
 from tenants.errors import RightMissing
+from tenants.failpoints import FailPoint, reach
 from tenants.rights import Action, Resource, Right, right
 from tenants.services.request_rate import Rate
 
@@ -82,8 +83,11 @@ class ApiView(APIView):
     def dispatch(self, request: HttpRequest, *_: Any, **ids: Any) -> HttpResponseBase:
         """Answer. The path's ids are for `load`, which finds what the handlers work on."""
         self._ids: dict[str, str] = ids
+        reach(FailPoint.REQUEST_RECEIVED, str(request.method))
         with ExitStack() as self._open:
-            return super().dispatch(request)
+            response = super().dispatch(request)
+        reach(FailPoint.REQUEST_COMMITTED, str(request.method))
+        return response
 
     def check_permissions(self, request: Request) -> None:
         """Count the request, enter the scope, find what is addressed, and only then ask whether the caller may.

@@ -49,6 +49,12 @@ def environment_problems(environment: Environment) -> Iterator[checks.CheckMessa
             hint="Set PRELUDE_OIDC_ISSUER to an https address.",
             id="deploy.E005",
         )
+    if environment.fail_points is not None and environment.https_only:
+        yield checks.Error(
+            "Processes may be killed at the fail points of a round; this is set up as a public site.",
+            hint="Unset PRELUDE_FAIL_POINTS: it is for the fault loops alone.",
+            id="deploy.E006",
+        )
     if environment.storage_endpoint_url and not environment.storage_bucket:
         yield checks.Warning(
             "PRELUDE_STORAGE_ENDPOINT_URL says where a bucket is, and there is no bucket.",

@@ -6,6 +6,7 @@ from federation import dispatch
 from federation.models import FederatedRound, LocalRun
 from federation.services import aggregating, rounds
 from tenants import scoping
+from tenants.failpoints import FailPoint, reach
 
 
 @shared_task(name=dispatch.CHECK_UPDATE)
@@ -16,9 +17,11 @@ def check_update(local_run_id: str) -> None:
         plan = aggregating.plan_check(local_run=local_run)
         round_id = local_run.federated_round.public_id
     if plan is not None:
+        reach(FailPoint.CHECK_BEGUN)
         verdict = aggregating.judge(plan)
         with scoping.platform():
             aggregating.record_verdict(local_run=local_run, verdict=verdict)
+        reach(FailPoint.VERDICT_COMMITTED)
     _advance(round_id)
 
 
@@ -34,8 +37,10 @@ def _advance(round_id: str) -> None:
         rounds.close_training(federated_round=federated_round)
         plan = aggregating.plan_aggregation(federated_round=federated_round)
     if plan is not None:
+        reach(FailPoint.AGGREGATION_PLANNED)
         candidate = aggregating.aggregate(plan)
         with scoping.platform():
             aggregating.adopt_candidate(federated_round=federated_round, plan=plan, candidate=candidate)
     with scoping.platform():
         rounds.conclude(federated_round=federated_round)
+    reach(FailPoint.ROUND_CONCLUDED, federated_round.state)

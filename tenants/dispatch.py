@@ -9,6 +9,8 @@ from django.db.models import F
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
+from tenants import failpoints
+from tenants.failpoints import FailPoint, reach
 from tenants.leases import Leased
 
 _log = structlog.get_logger(__name__)
@@ -18,9 +20,12 @@ GPU_QUEUE = "gpu"
 COORDINATOR_QUEUE = "coordinator"
 
 
-def send(task_name: str, *ids: str, queue: str) -> None:
-    """Send after the commit. A broker that is away costs nothing but time: the reconciler sends again what is due."""
-    transaction.on_commit(partial(_publish, task_name, list(ids), queue), robust=True)
+def send(task_name: str, *ids: str, queue: str, about: str = "") -> None:
+    """Send after the commit. A broker that is away costs nothing but time: the reconciler sends again what is due.
+
+    `about` tells fail points what a message is about whose name does not.
+    """
+    transaction.on_commit(partial(_pass_on, task_name, list(ids), queue, about or task_name), robust=True)
 
 
 def wake_worker(row: Leased) -> None:
@@ -29,7 +34,7 @@ def wake_worker(row: Leased) -> None:
     The message names no row: which one is next is decided when a worker claims.
     """
     type(row)._base_manager.filter(pk=row.pk).update(sent_at=Now(), n_sent=F("n_sent") + 1)
-    send(WORK, queue=GPU_QUEUE)
+    send(WORK, queue=GPU_QUEUE, about=type(row).__name__)
 
 
 def broker_answers() -> bool:
@@ -44,5 +49,12 @@ def broker_answers() -> bool:
     return True
 
 
+def _pass_on(task_name: str, ids: list[str], queue: str, about: str) -> None:
+    reach(FailPoint.COMMITTED, about)
+    _publish(task_name, ids, queue)
+    reach(FailPoint.SENT, about)
+
+
 def _publish(task_name: str, ids: list[str], queue: str) -> None:
-    current_app.send_task(task_name, args=ids, queue=queue)
+    for seconds in failpoints.delays():
+        current_app.send_task(task_name, args=ids, queue=queue, countdown=seconds)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tenants.failpoints import FailPoint, reach
 from training_workers.base_models import directory_stamp, inspect_directory, refuse_other_digests
 from training_workers.config import LabelTask, TrainingSpecification
 from training_workers.data import first_label_tokens
@@ -19,7 +20,7 @@ from training_workers.errors import JobUnknown, ParentMismatch
 from training_workers.evaluation import Score, evaluate
 from training_workers.examples.rows import Example, example_from_row, kind_of
 from training_workers.loading import BaseModel, load_base_model
-from training_workers.local_training import TrainingOutcome, train_locally
+from training_workers.local_training import Step, TrainingOutcome, train_locally
 from training_workers.methods import Method, get_method
 from training_workers.runtime import choose_runtime
 from training_workers.states import from_bytes, to_bytes
@@ -99,6 +100,7 @@ class Workshop:
         state = job.state(parent_sha256=identity["parent"])
         base, is_loaded = self._shelf.take(job.part("base"), report=job.report)
         before = job.score(base, state, phase="evaluating_before") if job.part("evaluate_before") else None
+        reach(FailPoint.TRAINING_BEGUN)
         outcome = job.train(base, state)
         trained = {name: tensor + outcome.update[name] for name, tensor in state.items()}
         after = job.score(base, trained, phase="evaluating_after")
@@ -163,9 +165,13 @@ class _Job:
             self.examples("examples"),
             self.specification(),
             seed=self.part("seed"),
-            on_step=lambda step: self.report({"phase": "training", **asdict(step)}),
+            on_step=self._note,
             should_stop=self.should_stop,
         )
+
+    def _note(self, step: Step) -> None:
+        reach(FailPoint.STEP_TAKEN, str(step.step))
+        self.report({"phase": "training", **asdict(step)})
 
     def score(self, base: BaseModel, state: Mapping[str, Tensor] | None, *, phase: str) -> Score:
         return evaluate(

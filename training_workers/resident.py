@@ -18,12 +18,13 @@ from typing import Any, BinaryIO, cast
 
 import structlog
 
+from tenants.failpoints import VARIABLE, FailPoint, reach
 from training_workers.errors import FrameBroken, TrainerDied, TrainerFailed
 from training_workers.frames import read_frame, write_frame
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 # What the child needs of the environment; the platform's secrets are none of it.
-ENVIRONMENT_NAMES = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+ENVIRONMENT_NAMES = ("PATH", "HOME", "LANG", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", VARIABLE)
 ENVIRONMENT_PREFIXES = ("PRELUDE_TRAINING_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "TORCH", "LC_", "PYTHON")
 CLOSING_SECONDS = 5.0
 
@@ -98,6 +99,7 @@ class ResidentTrainer:
             child = self._ready_child()
             self._job_id += 1
             self._send(child, {"type": "job", "job_id": self._job_id, "job": dict(job)}, blobs)
+            reach(FailPoint.JOB_GIVEN)
             try:
                 return self._follow(child, on_event, beat_seconds, on_beat)
             except (TrainerFailed, TrainerDied):
@@ -122,6 +124,7 @@ class ResidentTrainer:
         if self._child is None or not self.is_alive:
             self.close()
             self._child = _spawn()
+            reach(FailPoint.TRAINER_STARTED)
         return self._child
 
     def _send(

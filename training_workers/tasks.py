@@ -12,6 +12,7 @@ from federation.models import BaseModel, Evaluation, Federation, LocalRun
 from federation.services.claiming import claim_next
 from tenants import dispatch, scoping
 from tenants.errors import LeaseLost
+from tenants.failpoints import FailPoint, reach
 from tenants.leases import Leased
 from tenants.models import Dataset, TenantOwned
 from training_workers import work
@@ -32,6 +33,7 @@ WORK: Final[Mapping[type[Leased], Callable[[Attempt[Any]], None]]] = {
 @shared_task(name=dispatch.WORK)
 def work_on_next() -> None:
     """Claim the next piece of work, if any waits, and do it in the scope of the tenant that it belongs to."""
+    reach(FailPoint.RECEIVED)
     try:
         with scoping.platform():
             row = claim_next(owner=WORKER_NAME)
@@ -40,6 +42,7 @@ def work_on_next() -> None:
     if row is None:
         log.info("nothing_to_claim")  # a message too many
         return
+    reach(FailPoint.CLAIMED, type(row).__name__)
     perform(Attempt(row, _scope_of(row)), WORK[type(row)])
 
 

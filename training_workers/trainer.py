@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tenants.errors import PreludeError
+from tenants.failpoints import FailPoint, reach
 from training_workers.base_models import inspect_directory
 from training_workers.errors import FrameBroken
 from training_workers.frames import read_frame, write_frame
@@ -100,6 +101,7 @@ def _serve(inbox: Inbox, output: BinaryIO, job_id: int, job: dict[str, Any], blo
         sys.stderr.write("".join(traceback.format_tb(error.__traceback__)))
         write_frame(output, _failure(job_id, UNEXPECTED_CODE, _short_text(error), is_unexpected=True))
     else:
+        reach(FailPoint.JOB_DONE, str(job["kind"]))
         write_frame(
             output,
             {"job_id": job_id, "event": "done", "result": result},

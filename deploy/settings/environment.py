@@ -56,6 +56,7 @@ class Environment(BaseSettings):
         (), description="Reached by webhooks although not public."
     )
     webhook_allow_http: bool = False
+    fail_points: Path | None = Field(None, description="For the fault loops alone: see tenants.failpoints.")
 
     @field_validator("master_key")
     @classmethod

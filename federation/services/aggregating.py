@@ -14,6 +14,7 @@ from federation.services import rounds
 from federation.states import LocalRunState, RoundState
 from tenants import storage
 from tenants.errors import PreludeError
+from tenants.failpoints import FailPoint, reach
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def record_verdict(*, local_run: LocalRun, verdict: Verdict) -> None:
             local_run.move_to(
                 LocalRunState.REJECTED, reason=str(verdict.error), rejection_code=verdict.error.code
             )
+        reach(FailPoint.VERDICT_WRITTEN)
 
 
 @dataclass(frozen=True)
@@ -127,15 +129,23 @@ def aggregate(plan: AggregationPlan) -> bytes:
     parent = storage.get(plan.parent_sha256, max_bytes=plan.parent_size_bytes)
     limit = _update_limit(plan.parent_size_bytes)
     updates = (
-        WeightedUpdate(weight=weight, load=partial(storage.get, sha256, max_bytes=limit))
+        WeightedUpdate(weight=weight, load=partial(_load, sha256, max_bytes=limit))
         for sha256, weight in plan.updates
     )
     return get_rule(plan.rule)(parent, updates)
 
 
+def _load(sha256: str, *, max_bytes: int) -> bytes:
+    update = storage.get(sha256, max_bytes=max_bytes)
+    reach(FailPoint.UPDATE_LOADED)
+    return update
+
+
 def adopt_candidate(*, federated_round: FederatedRound, plan: AggregationPlan, candidate: bytes) -> None:
     """Make the bytes a version and send it to be evaluated; whoever comes second changes nothing."""
+    reach(FailPoint.CANDIDATE_SUMMED)
     sha256 = storage.put(candidate)
+    reach(FailPoint.CANDIDATE_STORED)
     with transaction.atomic():
         federated_round.lock()
         if federated_round.state != RoundState.AGGREGATING:
@@ -152,3 +162,4 @@ def adopt_candidate(*, federated_round: FederatedRound, plan: AggregationPlan, c
         )
         federated_round.save(update_fields=["candidate_version"])
         rounds.begin_evaluation(federated_round=federated_round)
+        reach(FailPoint.CANDIDATE_ADOPTED)

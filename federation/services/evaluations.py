@@ -6,6 +6,7 @@ from federation import dispatch as coordinator
 from federation.models import Enrolment, Evaluation, FederatedRound, Federation, PrefixVersion
 from federation.states import EVALUATION_GIVEN_UP, EvaluationState, RoundState
 from tenants import dispatch
+from tenants.failpoints import FailPoint, reach
 from tenants.models import Dataset
 from tenants.services import attempts
 
@@ -37,6 +38,7 @@ def complete_evaluation(*, evaluation: Evaluation, accuracy: float, loss: float,
     with transaction.atomic():
         attempts.end(evaluation, EvaluationState.COMPLETED, accuracy=accuracy, loss=loss, n_rows=n_rows)
         _tell_round(evaluation)
+        reach(FailPoint.EVALUATION_COMPLETED)
 
 
 def fail_evaluation(*, evaluation: Evaluation, reason: str) -> None:

@@ -7,6 +7,7 @@ from federation.models import LocalRun
 from federation.services import evaluations
 from federation.states import LocalRunState
 from tenants import storage
+from tenants.failpoints import FailPoint, reach
 from tenants.services import attempts, usage
 
 
@@ -16,7 +17,9 @@ def submit_update(*, local_run: LocalRun, update: bytes, metrics: dict[str, obje
     Raises LeaseLost when the round has closed, was canceled, or another attempt holds the run; the bytes are then
     unused.
     """
+    reach(FailPoint.UPDATE_RECEIVED)
     sha256 = storage.put(update)
+    reach(FailPoint.UPDATE_STORED)
     with transaction.atomic():
         attempts.end(
             local_run,
@@ -27,6 +30,7 @@ def submit_update(*, local_run: LocalRun, update: bytes, metrics: dict[str, obje
         )
         usage.add({local_run.tenant_id: usage.Amount(received_bytes=len(update))})
         coordinator.check_update(local_run)
+        reach(FailPoint.UPDATE_SUBMITTED)
 
 
 def record_before(*, local_run: LocalRun, score: dict[str, float]) -> None:

@@ -5,6 +5,7 @@ from django.db.models.functions import Now
 
 from federation.errors import AlreadyPublished, VersionOfAnotherFederation
 from federation.models import Federation, PrefixVersion, PublishedPrefix, PublishRecord
+from tenants.failpoints import FailPoint, reach
 from tenants.services import audit
 
 
@@ -29,7 +30,9 @@ def roll_back(*, federation: Federation, version: PrefixVersion, actor: str) -> 
     """Publish another of the federation's versions by hand. Raises VersionOfAnotherFederation and AlreadyPublished."""
     if version.federation_id != federation.pk:
         raise VersionOfAnotherFederation(version_id=version.public_id, federation_id=federation.public_id)
-    return publish(version=version, actor=actor, reason="roll-back", action="prefix.rolled_back")
+    record = publish(version=version, actor=actor, reason="roll-back", action="prefix.rolled_back")
+    reach(FailPoint.ROLLED_BACK)
+    return record
 
 
 def _record(

@@ -19,6 +19,7 @@ from federation.models import BaseModel, Evaluation, FederatedRound, Federation,
 from federation.services import base_models, evaluations, federations, local_runs
 from federation.states import LocalRunState, RoundState
 from tenants import dispatch
+from tenants.failpoints import FailPoint, reach
 from tenants.ids import Identified
 from tenants.leases import Leased
 from tenants.models import Dataset
@@ -92,6 +93,7 @@ def _take_back(row: Leased) -> None:
             )
             locked.write_off()
             hand_back(locked, reason="Its worker was not heard of within its lease.")
+            reach(FailPoint.TAKEN_BACK)
 
 
 def _stale_submissions() -> QuerySet[LocalRun]:

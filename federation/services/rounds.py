@@ -20,6 +20,7 @@ from federation.states import (
     RoundState,
 )
 from tenants import dispatch
+from tenants.failpoints import FailPoint, reach
 from tenants.leases import Leased
 from tenants.services import attempts, audit
 from tenants.states import TenantState
@@ -50,6 +51,7 @@ def start_round(*, federation: Federation, due_at: datetime | None = None) -> Fe
         federated_round.move_to(RoundState.TRAINING)
         after = audit.fields(federated_round, "federation", "number", "state", "parent_version", "due_at")
         audit.record(action="round.started", subject=federated_round, after=after)
+        reach(FailPoint.ROUND_OPENED)
         return federated_round
 
 
@@ -128,6 +130,7 @@ def close_training(*, federated_round: FederatedRound) -> None:
         n_accepted = sum(local_run.state == LocalRunState.ACCEPTED for local_run in local_runs)
         if n_accepted >= federated_round.quorum:
             federated_round.move_to(RoundState.AGGREGATING)
+            reach(FailPoint.TRAINING_CLOSED)
         else:
             reason = f"Only {n_accepted} updates were accepted and the quorum is {federated_round.quorum}."
             end(federated_round=federated_round, state=RoundState.FAILED, reason=reason)
@@ -168,6 +171,7 @@ def conclude(*, federated_round: FederatedRound) -> None:
         if not _unfinished_evaluations(federated_round):
             verdict = gate.decide(federated_round=federated_round)
             end(federated_round=federated_round, state=verdict.state, reason=verdict.reason)
+            reach(FailPoint.GATE_DECIDED)
 
 
 def cancel_round(*, federated_round: FederatedRound, actor: str) -> FederatedRound:

@@ -18,6 +18,7 @@ from federation.errors import ScheduleInvalid
 from federation.models import Federation, Schedule
 from federation.services import rounds
 from tenants.errors import PreludeError
+from tenants.failpoints import FailPoint, reach
 from tenants.services import audit
 
 log = structlog.get_logger(__name__)
@@ -136,6 +137,7 @@ def _open_if_due(schedule_id: UUID, now: datetime) -> int:
         schedule = due.select_related("federation").first()
         if schedule is None:
             return 0  # another ticker has it, or somebody is changing it: then the next look finds it
+        reach(FailPoint.SCHEDULE_LOCKED)
         due_at = schedule.next_due_at
         schedule.next_due_at = _following(schedule, now)
         try:

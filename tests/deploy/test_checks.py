@@ -39,6 +39,8 @@ def test_the_tests_own_environment_is_sound() -> None:
         ({"debug": True}, ["deploy.E002"]),
         ({"debug": True, "https_only": False, "public_url": ""}, []),
         ({"https_only": False}, ["deploy.E003"]),
+        ({"fail_points": "/tmp/armed"}, ["deploy.E006"]),
+        ({"fail_points": "/tmp/armed", "https_only": False, "public_url": ""}, []),
         ({"storage_endpoint_url": "http://s3"}, ["deploy.W001"]),
         ({"allowed_hosts": ""}, ["deploy.W002"]),
         ({"oidc_issuer": "https://sign-in.example"}, []),
