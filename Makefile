@@ -44,6 +44,10 @@ lint types contracts migrations:
 bench-dataset: $(STAMP) ## Measure what a dataset of a gibibyte costs in memory, against one of a mebibyte
 	@$(RUN) -m tests.benchmarks.large_dataset
 
+.PHONY: faults
+faults: $(STAMP) ## Kill, stop and flood a platform in mid-round, 200 times and more, and judge each round (half an hour)
+	@$(RUN) -m tests.faults
+
 .PHONY: openapi
 openapi: $(STAMP) ## Write docs/openapi.json and docs/rights.md from the code
 	@$(SCRIPTS)/with_settings.sh $(RUN) manage.py spectacular --format openapi-json --file docs/openapi.json

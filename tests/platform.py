@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,13 +148,13 @@ def wait_for(
 
 
 @contextmanager
-def running_platform(directory: Path) -> Iterator[RunningPlatform]:
+def running_platform(directory: Path, *, settings: Mapping[str, str] = QUICK) -> Iterator[RunningPlatform]:
     """Start everything, register the tiny base model and three tenants, stop everything."""
     base_models = directory / "base_models"
     base_models.mkdir(parents=True)
     make = [sys.executable, "-m", "tests.training_workers.tiny_model", str(base_models / "tiny")]
     subprocess.run(make, cwd=PROJECT, check=True, capture_output=True)
-    with Platform(directory, n_gpu_workers=2, test_mode=True, settings=QUICK) as platform:
+    with Platform(directory, n_gpu_workers=2, test_mode=True, settings=settings) as platform:
         _manage(platform, "create_operator", "--email", OPERATOR_EMAIL)
         key = _manage(platform, "create_operator_key", "--name", "tests").strip().splitlines()[-1]
         with client_of(platform, key) as operator:
