@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 
 import structlog
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from federation.services import reconciling
 from tenants.errors import LeaseLost, PreludeError
@@ -34,13 +35,21 @@ class Attempt(Generic[Row]):
         self._written_at = time.monotonic()
 
     def beat(self, **changes: object) -> None:
-        """Extend the lease and write progress. Raises StopJob when the work is another's or has ended."""
+        """Extend the lease and write progress. Raises StopJob when the work is another's or has ended.
+
+        A database that is away is no reason to throw work away: if it is back before another has claimed the row, the
+        next beat finds it as it was, and otherwise the next beat stops.
+        """
         self._written_at = time.monotonic()
         try:
             with self.scope():
                 self.row.keep(**changes)
         except LeaseLost as lost:
             raise StopJob(str(lost)) from lost
+        except (OperationalError, InterfaceError) as outage:
+            log.warning(
+                "beat_missed", subject=self.row.public_id, attempt=self.row.attempt, reason=str(outage)
+            )
 
     def is_due(self, seconds: float = _PROGRESS_EVERY_SECONDS) -> bool:
         """Whether the last beat is at least so long ago."""

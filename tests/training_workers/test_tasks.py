@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 from celery import current_app
+from django.db import InterfaceError, OperationalError
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 import training_workers.tasks as tasks
@@ -132,3 +134,18 @@ def test_a_message_begins_one_piece_of_work_in_its_tenants_scope(
 def test_a_message_too_many_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "WORK", dict.fromkeys(LEASED, raising(AssertionError("there was no work"))))
     tasks.work_on_next()
+
+
+def test_a_beat_outlasts_a_database_that_is_away(
+    local_run: LocalRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(held: Attempt[LocalRun]) -> None:
+        keep = held.row.keep
+        for error in (OperationalError("restarting"), InterfaceError("closed")):
+            monkeypatch.setattr(held.row, "keep", Mock(side_effect=error))
+            held.beat()
+        monkeypatch.setattr(held.row, "keep", keep)
+        held.beat(progress={"step": 1})
+
+    after = attempt(local_run, work)
+    assert (after.state, after.attempt, after.progress) == (LocalRunState.RUNNING, 1, {"step": 1})
