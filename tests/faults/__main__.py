@@ -8,7 +8,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.faults.arena import Arena, arena
@@ -30,18 +30,18 @@ def planned(options: argparse.Namespace) -> list[Fault]:
     ]
 
 
-def run(ready: Arena, faults: list[Fault]) -> list[Outcome]:
+def run(ready: Arena, faults: list[Fault]) -> Iterator[Outcome]:
     """Every fault's outcome, told as it comes; after one that went wrong the next round is a new federation's."""
-    outcomes: list[Outcome] = []
+    is_spoilt = False
     for number, fault in enumerate(faults, start=1):
-        place = ready.next_place(fresh=bool(outcomes and outcomes[-1].problems))
+        place = ready.next_place(fresh=is_spoilt)
         started_at = time.monotonic()
         outcome = endure(ready, fault, place)
         seconds = time.monotonic() - started_at
         told = "; ".join(outcome.problems) or "published"
         print(f"{number:4d}/{len(faults)}  {seconds:5.1f} s  {outcome.fault}: {told}", flush=True)
-        outcomes.append(outcome)
-    return outcomes
+        is_spoilt = bool(outcome.problems)
+        yield outcome
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
@@ -84,10 +84,11 @@ def main(arguments: list[str]) -> int:
     print(f"{len(faults)} faults, seed {options.seed}", flush=True)
     with arena(place, n_undisturbed=N_UNDISTURBED) as ready:
         print(f"An undisturbed round takes {ready.calm_seconds:.1f} s.", flush=True)
-        outcomes = run(ready, faults)
-    text = table(outcomes)
-    print(text)
-    (options.directory / "table.md").write_text(text)
+        outcomes: list[Outcome] = []
+        for outcome in run(ready, faults):
+            outcomes.append(outcome)
+            (options.directory / "table.md").write_text(table(outcomes))  # so far: the run may be cut off
+    print(table(outcomes))
     return int(any(outcome.problems for outcome in outcomes))
 
 
