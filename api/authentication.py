@@ -7,7 +7,7 @@ from django.db import models
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from tenants import acting, scoping
+from tenants import acting
 from tenants.models import ApiKey, Tenant
 from tenants.rights import Right
 from tenants.services import api_keys
@@ -64,8 +64,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         scheme, _, text = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer":
             return None
-        with scoping.platform():
-            key = api_keys.authenticate(text.strip())
+        key = api_keys.authenticate(text.strip())
         principal = Principal(key=key, tenant=key.tenant)
         return principal, principal
 

@@ -85,6 +85,7 @@ NEVER_ANSWERED: tuple[type[PreludeError], ...] = (
     tenants.AuditChainBroken,
     tenants.LeaseLost,
     tenants.ScopeMissing,
+    tenants.ScopeReadOnly,
     federation.AddressNotReachable,
     federation.AggregateNotFinite,
     federation.AggregationRuleUnknown,

@@ -12,7 +12,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import NotAuthenticated
 from rest_framework.negotiation import BaseContentNegotiation, DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -122,8 +122,12 @@ class ApiView(APIView):
 
     @contextmanager
     def scope(self) -> Iterator[None]:
-        """The caller's scope: a transaction, which an error answer rolls back."""
+        """The caller's scope: a transaction, which an error answer rolls back; what only reads takes none."""
         tenant = self.principal.tenant
+        if self.request.method in SAFE_METHODS:
+            with scoping.reading(tenant.id if tenant else None):
+                yield
+            return
         with scoping.platform() if tenant is None else scoping.tenant(tenant.id):
             yield
             if self._failed:

@@ -302,6 +302,17 @@ class ScopeMissing(PreludeError):
         )
 
 
+class ScopeReadOnly(PreludeError):
+    """Code wrote in a scope that was entered for reading: a defect of ours, never of a caller."""
+
+    code = "scope_read_only"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The scope in force is for reading; enter `tenants.scoping.tenant` or `platform` to write in it."
+        )
+
+
 class AuditChainBroken(PreludeError):
     """The audit record is not what was written: an entry was altered, removed, inserted or moved."""
 

@@ -13,6 +13,10 @@ from tenants.errors import NotFound
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
 _VALUES = {character: value for value, character in enumerate(_ALPHABET)}
 _LENGTH = 26  # 26 characters of 5 bits hold 128 bits
+_PAIRS = [
+    first + second for first in _ALPHABET for second in _ALPHABET
+]  # half as many steps: a page has 200 ids
+_PAIR_SHIFTS = range(5 * (_LENGTH - 2), -1, -10)
 
 
 def uuid7() -> UUID:
@@ -25,7 +29,7 @@ def uuid7() -> UUID:
 def encode(value: UUID) -> str:
     """26 characters for the UUID's 128 bits."""
     number = value.int
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_LENGTH - 1), -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _PAIR_SHIFTS])
 
 
 def decode(text: str) -> UUID:

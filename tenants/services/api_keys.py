@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address, ip_network
 from typing import Final
+from uuid import UUID
 
 from django.conf import settings
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from tenants import acting
+from tenants import acting, scoping
 from tenants.errors import (
     AddressNotAllowed,
     ApiKeyEnded,
@@ -25,6 +26,7 @@ from tenants.errors import (
     RightOutOfReach,
     TenantSuspended,
 )
+from tenants.lookups import Lookup
 from tenants.models import ApiKey, Membership, Tenant
 from tenants.rights import OPERATOR_RIGHTS, ROLE_RIGHTS, Right
 from tenants.services import audit
@@ -80,7 +82,7 @@ def create_api_key(
 
 
 def authenticate(text: str) -> ApiKey:
-    """The key behind the text, its tenant, limits and membership loaded; for the platform's scope.
+    """The key behind the text, its tenant, limits and membership loaded; in any scope or none.
 
     Raises ApiKeyInvalid, AddressNotAllowed, TenantSuspended.
     """
@@ -92,7 +94,7 @@ def authenticate(text: str) -> ApiKey:
         key_id = ApiKey.key_from(f"key_{identifier}")
     except NotFound:
         raise ApiKeyInvalid() from None
-    row = ApiKey.objects.select_related("tenant__limits", "membership").filter(_is_open(), pk=key_id).first()
+    row = _OPEN.find(key_id)
     if row is None or not hmac.compare_digest(bytes(row.digest), _digest(secret)):
         raise ApiKeyInvalid()
     _require_address(row)
@@ -175,8 +177,18 @@ def _require_address(key: ApiKey) -> None:
 
 
 def _note_use(row: ApiKey) -> None:
+    if row.last_used_at is not None and timezone.now() - row.last_used_at < _LAST_USED_EVERY:
+        return  # the update would find nothing to do
     stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - _LAST_USED_EVERY)
-    ApiKey.objects.filter(stale, pk=row.pk).update(last_used_at=Now())
+    with scoping.platform():
+        ApiKey.objects.filter(stale, pk=row.pk).update(last_used_at=Now())
+
+
+def _open_key(key_id: UUID) -> QuerySet[ApiKey]:
+    return ApiKey._base_manager.select_related("tenant__limits", "membership").filter(_is_open(), pk=key_id)
+
+
+_OPEN = Lookup(_open_key)
 
 
 def _digest(secret: str) -> bytes:

@@ -106,7 +106,7 @@ class Failing(ApiView):
     resource = None
     error: ClassVar[Exception]
 
-    def get(self, _: Request) -> Response:
+    def post(self, _: Request) -> Response:
         """Fail."""
         create_tenant(name="Left behind", slug="left-behind")
         raise self.error
@@ -137,7 +137,7 @@ def test_an_error_rolls_back_what_its_request_wrote(
     failing_client: APIClient, platform_scope: None, error: Exception, status: int, code: str
 ) -> None:
     Failing.error = error
-    body = problem(failing_client.get("/api/v1/failing"), status, code)
+    body = problem(failing_client.post("/api/v1/failing"), status, code)
     assert "secret" not in str(body)
     assert not Tenant.objects.filter(slug="left-behind").exists()
     assert ApiKey.objects.filter(last_used_at__isnull=False).count() == 1, "authentication stays"

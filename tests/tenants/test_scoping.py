@@ -6,7 +6,7 @@ from django.db import ProgrammingError, connection, transaction
 
 from federation.models import RoundEvent
 from tenants import scoping
-from tenants.errors import ScopeMissing
+from tenants.errors import ScopeMissing, ScopeReadOnly
 from tenants.models import Dataset, Tenant, TenantOwned
 from tests.factories import DatasetFactory, PrefixVersionFactory, RoundEventFactory
 
@@ -92,6 +92,50 @@ def test_a_scope_that_fails_gives_the_outer_one_back(acme: Tenant) -> None:
         with pytest.raises(RuntimeError), scoping.platform():
             raise RuntimeError
         assert Tenant.objects.get() == acme
+
+
+def test_a_scope_for_reading_shows_what_the_scope_shows(acme: Tenant, globex: Tenant) -> None:
+    dataset = DatasetFactory.create(tenant=acme)
+    with scoping.reading(globex.id):
+        assert count("tenants_dataset") == 0
+        assert Tenant.objects.get() == globex
+    with scoping.reading(acme.id):
+        assert Dataset.objects.get() == dataset
+    with scoping.reading(None):
+        assert count("tenants_tenant") == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_scope_for_reading_leaves_nothing_on_the_connection(acme: Tenant) -> None:
+    with scoping.reading(None):
+        assert count("tenants_tenant") == 1
+        assert not connection.in_atomic_block
+    assert count("tenants_tenant") == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_scope_for_reading_writes_nothing(acme: Tenant) -> None:
+    with scoping.reading(acme.id), pytest.raises(ScopeReadOnly):
+        Tenant.objects.update(name="Other")
+    with scoping.platform():
+        assert Tenant.objects.get().name == "Acme"
+
+
+def test_a_scope_within_one_for_reading_writes(acme: Tenant, globex: Tenant) -> None:
+    with scoping.reading(acme.id):
+        with scoping.platform():
+            assert Tenant.objects.update(name="Other") == 2
+        assert Tenant.objects.get() == acme
+        assert count("tenants_tenant") == 1
+
+
+def test_asking_the_platform_gives_the_scope_in_force_back(acme: Tenant, globex: Tenant) -> None:
+    names = [("Acme",), ("Globex",)]
+    with scoping.tenant(acme.id):
+        assert scoping.ask_platform("SELECT name FROM tenants_tenant ORDER BY name", []) == names
+        assert count("tenants_tenant") == 1
+    assert scoping.ask_platform("SELECT name FROM tenants_tenant ORDER BY name", []) == names
+    assert count("tenants_tenant") == 0
 
 
 def test_shared_events_are_read_by_tenants_and_written_by_none(acme: Tenant) -> None:

@@ -1,0 +1,50 @@
+"""Lookups that every request makes: Django writes their SQL once, as writing it takes longer than the answer does."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from django.db import connection, models
+from django.db.models.query import get_related_populators
+
+from tenants import scoping
+
+M = TypeVar("M", bound=models.Model)
+_SOME_KEY = UUID(int=0)  # stands for the key among the parameters of the SQL that was written
+
+
+class Lookup(Generic[M]):
+    """One row by its key in the platform's scope, with the related rows that `rows` selects, in one round trip.
+
+    `rows` gives the query for a key. It is asked once: what else the answer depends on, such as the time, is for the
+    database to say.
+    """
+
+    def __init__(self, rows: Callable[[UUID], "models.QuerySet[M]"]) -> None:
+        self._rows = rows
+
+    def find(self, key: UUID) -> M | None:
+        """The row, if there is one."""
+        statement, parameters, make = self._written
+        given = [key if parameter == _SOME_KEY else parameter for parameter in parameters]
+        found = scoping.ask_platform(statement, given)
+        return make(found) if found else None
+
+    @cached_property
+    def _written(self) -> tuple[str, tuple[Any, ...], Callable[[list[tuple[Any, ...]]], M]]:
+        # The connection here is the running thread's, whichever thread comes first.
+        compiler: Any = self._rows(_SOME_KEY).query.get_compiler(connection=connection)
+        statement, parameters = compiler.as_sql()
+        columns = compiler.klass_info["select_fields"]
+        names = [compiler.select[column][0].target.attname for column in columns]
+        related = get_related_populators(compiler.klass_info, compiler.select, "default")
+
+        def make(found: list[tuple[Any, ...]]) -> M:
+            values = next(compiler.results_iter([found]))
+            row: M = compiler.klass_info["model"].from_db("default", names, values[: len(names)])
+            for one in related:
+                one.populate(values, row)
+            return row
+
+        return statement, parameters, make
