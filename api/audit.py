@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, Facts, PublicIdField
+from api.rows import RowSerializer
 from api.schema import paged
 from api.views import ApiView
 from tenants import selectors
@@ -31,7 +32,7 @@ class AuditFilter(Body):
     until = serializers.DateTimeField(required=False, help_text="Before this time.")
 
 
-class AuditActorSerializer(serializers.Serializer[AuditEntry]):
+class AuditActorSerializer(RowSerializer[AuditEntry]):
     """Who made a change."""
 
     kind = serializers.ChoiceField(ActorKind.choices, source="actor_kind")
@@ -39,14 +40,14 @@ class AuditActorSerializer(serializers.Serializer[AuditEntry]):
     name = serializers.CharField(source="actor_name")
 
 
-class AuditObjectSerializer(serializers.Serializer[AuditEntry]):
+class AuditObjectSerializer(RowSerializer[AuditEntry]):
     """What was changed."""
 
     kind = serializers.CharField(source="object_kind")
     id = serializers.CharField(source="object_id")
 
 
-class AuditEntrySerializer(serializers.Serializer[AuditEntry]):
+class AuditEntrySerializer(RowSerializer[AuditEntry]):
     """One change. `before` and `after` hold the fields that differ; secrets are masked."""
 
     id = PublicIdField(AuditEntry)

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from api.fields import Body, Facts, PublicIdField, RefusalField
 from api.idempotency import idempotent
 from api.permissions import OperatorOnly
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.models import BaseModel
@@ -29,7 +30,7 @@ class NewBaseModelSerializer(Body):
     licence = serializers.CharField(max_length=200)
 
 
-class BaseModelSerializer(serializers.Serializer[BaseModel]):
+class BaseModelSerializer(RowSerializer[BaseModel]):
     """A base model."""
 
     id = PublicIdField(BaseModel)

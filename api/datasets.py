@@ -12,6 +12,7 @@ from rest_framework.response import Response
 from api.fields import Body, Facts, PublicIdField
 from api.idempotency import REPLAYED, answer_once, key_of, takes_idempotency_key, told_by
 from api.permissions import TenantOnly
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.uploads import DatasetUploadHandler
 from api.views import ApiView
@@ -42,7 +43,7 @@ class NewDatasetSerializer(Body):
     )
 
 
-class DatasetSerializer(serializers.Serializer[Dataset]):
+class DatasetSerializer(RowSerializer[Dataset]):
     """A dataset's record; its rows are read by training workers alone."""
 
     id = PublicIdField(Dataset)

@@ -11,6 +11,7 @@ from api.federations import FederationView
 from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
 from api.preconditions import conditional
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from federation.models import Enrolment, Federation
 from federation.selectors import visibility
@@ -33,7 +34,7 @@ class AcceptanceSerializer(Body):
     dataset = PublicIdField(Dataset)
 
 
-class EnrolmentSerializer(serializers.Serializer[Enrolment]):
+class EnrolmentSerializer(RowSerializer[Enrolment]):
     """A tenant's place in a federation."""
 
     id = PublicIdField(Enrolment)

@@ -5,6 +5,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, PublicIdField
+from api.rows import RowSerializer
 from api.schema import paged
 from api.views import ApiView
 from federation.models import Evaluation, Federation, PrefixVersion
@@ -21,7 +22,7 @@ class EvaluationFilter(Body):
     version = PublicIdField(PrefixVersion, required=False)
 
 
-class EvaluationSerializer(serializers.Serializer[Evaluation]):
+class EvaluationSerializer(RowSerializer[Evaluation]):
     """One version's score on one dataset's held-out rows."""
 
     id = PublicIdField(Evaluation)

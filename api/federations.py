@@ -13,6 +13,7 @@ from api.fields import Body, PublicIdField, RefusalField
 from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.preconditions import conditional
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.models import BaseModel, Federation
@@ -64,7 +65,7 @@ class FederationChangeSerializer(Body):
     )
 
 
-class FederationSerializer(serializers.Serializer[Federation]):
+class FederationSerializer(RowSerializer[Federation]):
     """A federation."""
 
     id = PublicIdField(Federation)

@@ -8,6 +8,7 @@ from rest_framework.response import Response
 
 from api.fields import Body, PublicIdField, RightsField
 from api.idempotency import idempotent
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.tenants import TenantView
 from tenants import selectors
@@ -58,7 +59,7 @@ class RotationSerializer(Body):
     )
 
 
-class KeySerializer(serializers.Serializer[ApiKey]):
+class KeySerializer(RowSerializer[ApiKey]):
     """A key, without its text."""
 
     id = PublicIdField(ApiKey)
@@ -73,7 +74,7 @@ class KeySerializer(serializers.Serializer[ApiKey]):
     revoked_at = serializers.DateTimeField(allow_null=True)
 
 
-class ShownKeySerializer(serializers.Serializer[NewApiKey]):
+class ShownKeySerializer(RowSerializer[NewApiKey]):
     """A key at the only moment at which its text is known."""
 
     id = PublicIdField(ApiKey, source="row.id")

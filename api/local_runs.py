@@ -8,6 +8,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.fields import Body, Facts, PublicIdField, RefusalField
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.models import FederatedRound, Federation, LocalRun
@@ -42,7 +43,7 @@ class History(serializers.JSONField):
     """[step, loss] of the attempt that counts."""
 
 
-class LocalRunSerializer(serializers.Serializer[LocalRun]):
+class LocalRunSerializer(RowSerializer[LocalRun]):
     """One tenant's training within one round."""
 
     id = PublicIdField(LocalRun)

@@ -6,12 +6,13 @@ from rest_framework.response import Response
 
 from api.authentication import Principal, PrincipalKind
 from api.fields import PublicIdField, RightsField
+from api.rows import RowSerializer
 from api.schema import operation
 from api.views import ApiView
 from tenants.models import ApiKey, Tenant
 
 
-class OwnTenantSerializer(serializers.Serializer[Tenant]):
+class OwnTenantSerializer(RowSerializer[Tenant]):
     """The tenant that a key belongs to."""
 
     id = PublicIdField(Tenant)
@@ -19,14 +20,14 @@ class OwnTenantSerializer(serializers.Serializer[Tenant]):
     slug = serializers.CharField()
 
 
-class OwnKeySerializer(serializers.Serializer[ApiKey]):
+class OwnKeySerializer(RowSerializer[ApiKey]):
     """The key that was sent."""
 
     id = PublicIdField(ApiKey)
     name = serializers.CharField()
 
 
-class MeSerializer(serializers.Serializer[Principal]):
+class MeSerializer(RowSerializer[Principal]):
     """The caller."""
 
     kind = serializers.ChoiceField(PrincipalKind.choices)

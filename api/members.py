@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
 from api.preconditions import conditional
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.tenants import TenantView
 from tenants import selectors
@@ -31,7 +32,7 @@ class RoleSerializer(Body):
     role = serializers.ChoiceField(Role.choices)
 
 
-class MemberSerializer(serializers.Serializer[Membership]):
+class MemberSerializer(RowSerializer[Membership]):
     """A person's role within the tenant."""
 
     id = PublicIdField(Membership)

@@ -17,6 +17,7 @@ from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.preconditions import conditional
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.archive import Archive, build_archive
@@ -36,7 +37,7 @@ class Scores(TypedDict):
     n_rows: int
 
 
-class PrefixVersionSerializer(serializers.Serializer[PrefixVersion]):
+class PrefixVersionSerializer(RowSerializer[PrefixVersion]):
     """An immutable prefix. `context["measures"]` holds `measures.score_versions` of the rows."""
 
     id = PublicIdField(PrefixVersion)
@@ -64,7 +65,7 @@ class PrefixVersionSerializer(serializers.Serializer[PrefixVersion]):
         return _scores(scores[row.pk]) if row.pk in scores else None
 
 
-class PublishedSerializer(serializers.Serializer[PublishedPrefix]):
+class PublishedSerializer(RowSerializer[PublishedPrefix]):
     """The pointer to the version that a federation's tenants use."""
 
     version = PublicIdField(PrefixVersion, source="version_id")

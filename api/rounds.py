@@ -10,6 +10,7 @@ from api.federations import FederationView
 from api.fields import EmptyBody, PublicIdField
 from api.idempotency import idempotent
 from api.permissions import OperatorOnly
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.models import FederatedRound, Federation, PrefixVersion
@@ -19,7 +20,7 @@ from federation.states import RoundState
 from tenants.rights import Resource
 
 
-class RoundSerializer(serializers.Serializer[FederatedRound]):
+class RoundSerializer(RowSerializer[FederatedRound]):
     """A round. Counts and bytes are those of the local runs that the caller may see: a tenant's are its own.
 
     `context["measures"]` holds `measures.measure_rounds` of the rows.

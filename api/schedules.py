@@ -12,6 +12,7 @@ from api.federations import FederationView
 from api.fields import Body
 from api.permissions import OperatorOnly
 from api.preconditions import conditional
+from api.rows import RowSerializer
 from api.schema import operation
 from federation.models import Schedule
 from federation.selectors import visibility
@@ -32,7 +33,7 @@ class NewScheduleSerializer(Body):
     is_paused = serializers.BooleanField(default=False, help_text="Its times pass without a round.")
 
 
-class ScheduleSerializer(serializers.Serializer[Schedule]):
+class ScheduleSerializer(RowSerializer[Schedule]):
     """When rounds open by themselves."""
 
     every_minutes = serializers.IntegerField(allow_null=True)

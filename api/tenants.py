@@ -10,6 +10,7 @@ from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.preconditions import conditional
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
 from tenants import selectors
@@ -37,7 +38,7 @@ class TenantChangeSerializer(Body):
     )
 
 
-class TenantSerializer(serializers.Serializer[Tenant]):
+class TenantSerializer(RowSerializer[Tenant]):
     """A tenant."""
 
     id = PublicIdField(Tenant)

@@ -144,7 +144,9 @@ def wait_until_ready(port: int, log: Path, *, seconds: float = 60) -> None:
 
 def fetch(port: int, path: str, key: str) -> Any:
     """The JSON answer to one request."""
-    asked = urllib.request.Request(f"http://{LOOPBACK}:{port}{path}", headers={"Authorization": f"Bearer {key}"})
+    asked = urllib.request.Request(
+        f"http://{LOOPBACK}:{port}{path}", headers={"Authorization": f"Bearer {key}"}
+    )
     with urllib.request.urlopen(asked, timeout=30) as answer:
         return json.load(answer)
 

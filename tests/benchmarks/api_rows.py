@@ -19,12 +19,9 @@ from django.utils import timezone
 
 from federation.models import (
     Enrolment,
-    Evaluation,
     FederatedRound,
     Federation,
-    LocalRun,
     PrefixVersion,
-    RoundEvent,
 )
 from federation.states import LocalRunState, RoundState
 from tenants import scoping
@@ -77,7 +74,9 @@ def make(path: str) -> None:
     """Fill an empty database, and write the requests by endpoint and how many rows there are, as JSON."""
     draw = random.Random(1)
     with scoping.platform():
-        made = Made(tenants=[Tenant(name=f"Tenant {n}", slug=f"t{n}", wrapped_data_key=b"") for n in range(N_TENANTS)])
+        made = Made(
+            tenants=[Tenant(name=f"Tenant {n}", slug=f"t{n}", wrapped_data_key=b"") for n in range(N_TENANTS)]
+        )
         made.add(made.tenants)
         make_datasets(made, draw)
         make_federations(made, draw)
@@ -192,10 +191,13 @@ def requests(made: Made, keys: dict[Tenant, str]) -> dict[str, list[Request]]:
         ],
         "list federations": [_request(keys, row, "federations") for row in often],
         "list rounds": [_request(keys, row, f"federations/{one.public_id}/rounds") for row, one in parts],
-        "read a round": [_request(keys, row, f"rounds/{made.rounds[one][-1].public_id}") for row, one in parts],
+        "read a round": [
+            _request(keys, row, f"rounds/{made.rounds[one][-1].public_id}") for row, one in parts
+        ],
         "list local runs": [_request(keys, row, "local-runs") for row in often],
         "read a tenant": [
-            Request(f"/api/v1/tenants/{row.public_id}", f"/bare/{row.public_id}", keys[row]) for row in tenants
+            Request(f"/api/v1/tenants/{row.public_id}", f"/bare/{row.public_id}", keys[row])
+            for row in tenants
         ],
     }
 

@@ -88,9 +88,7 @@ def local_run_json(row: Row) -> Row:
         "progress": row["progress"],
         "history": row["history"],
         "metrics": row["metrics"],
-        "update": None
-        if size_bytes is None
-        else {"sha256": row["update_sha256"], "size_bytes": size_bytes},
+        "update": None if size_bytes is None else {"sha256": row["update_sha256"], "size_bytes": size_bytes},
         "created_at": moment(row["created_at"]),
         "finished_at": moment(row["finished_at"]),
     }
@@ -145,9 +143,7 @@ def round_json(row: Row, runs: list[Row], n_fetched: int, moves: list[tuple[str,
         "due_at": moment(row["due_at"]),
         "finished_at": moment(row["finished_at"]),
         "n_local_runs": {group["state"]: group["n"] for group in runs},
-        "phase_seconds": {
-            phase: round((until - at).total_seconds(), 3) for (phase, at), (_, until) in steps
-        },
+        "phase_seconds": {phase: round((until - at).total_seconds(), 3) for (phase, at), (_, until) in steps},
         "up_bytes": sum(group["up_bytes"] or 0 for group in runs),
         "down_bytes": down_bytes + n_fetched * (row["candidate_version__size_bytes"] or 0),
     }

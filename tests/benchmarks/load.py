@@ -38,7 +38,12 @@ class Block(NamedTuple):
 
 def encoded(path: str, key: str) -> bytes:
     """A GET on a connection that stays open; a bare view pays no heed to the key."""
-    lines = [f"GET {path} HTTP/1.1", f"Host: {HOST}", f"Authorization: Bearer {key}", "Accept: application/json"]
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"Host: {HOST}",
+        f"Authorization: Bearer {key}",
+        "Accept: application/json",
+    ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 

@@ -1,0 +1,76 @@
+"""Rows are written as REST framework itself would write them."""
+
+from typing import Any
+
+import pytest
+from rest_framework import serializers
+
+from api.audit import AuditEntrySerializer
+from api.datasets import DatasetSerializer
+from api.enrolments import EnrolmentSerializer
+from api.evaluations import EvaluationSerializer
+from api.federations import FederationSerializer
+from api.local_runs import LocalRunSerializer
+from api.prefixes import PrefixVersionSerializer
+from api.rounds import RoundEventSerializer, RoundSerializer
+from api.rows import RowSerializer
+from api.tenants import TenantSerializer
+from federation.selectors import measures
+from tenants.models import AuditEntry
+from tenants.services.api_keys import create_api_key
+from tenants.states import DatasetState
+from tests.factories import (
+    DatasetFactory,
+    EnrolmentFactory,
+    EvaluationFactory,
+    FederatedRoundFactory,
+    FederationFactory,
+    LocalRunFactory,
+    PrefixVersionFactory,
+    RoundEventFactory,
+    TenantFactory,
+)
+
+pytestmark = pytest.mark.usefixtures("platform_scope")
+
+
+def assert_same(serializer: type[RowSerializer[Any]], row: Any, **context: Any) -> None:
+    """Both ways give the same, in the same order."""
+    written = serializer(row, context=context)
+    slowly = serializers.Serializer.to_representation(written, row)
+    assert list(written.data.items()) == list(slowly.items())
+
+
+@pytest.mark.parametrize(
+    ("serializer", "factory"),
+    [
+        (DatasetSerializer, DatasetFactory),
+        (EnrolmentSerializer, EnrolmentFactory),
+        (EvaluationSerializer, EvaluationFactory),
+        (FederationSerializer, FederationFactory),
+        (LocalRunSerializer, LocalRunFactory),
+        (RoundEventSerializer, RoundEventFactory),
+        (TenantSerializer, TenantFactory),
+    ],
+)
+def test_a_row_is_written_as_by_its_base(serializer: type[RowSerializer[Any]], factory: Any) -> None:
+    assert_same(serializer, factory.create())
+
+
+def test_a_row_without_some_of_its_values() -> None:
+    refused = DatasetFactory.create(
+        state=DatasetState.REFUSED, refusal_code="bad_row", state_reason="No text."
+    )
+    assert_same(DatasetSerializer, refused)
+    assert_same(PrefixVersionSerializer, PrefixVersionFactory.create(), measures={})
+
+
+def test_a_row_with_what_was_measured_of_it() -> None:
+    one = FederatedRoundFactory.create()
+    LocalRunFactory.create(federated_round=one)
+    assert_same(RoundSerializer, one, measures=measures.measure_rounds([one]))
+
+
+def test_a_row_with_parts_of_its_own() -> None:
+    create_api_key(tenant=None, name="operator")
+    assert_same(AuditEntrySerializer, AuditEntry.objects.get())
