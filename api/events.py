@@ -16,6 +16,7 @@ from api.event_stream import Event, EventStream
 from api.fields import Body, Facts, PublicIdField
 from api.pagination import InOrder, cursor_after, place_of
 from api.rounds import RoundView
+from api.rows import RowSerializer
 from api.schema import ProblemSerializer, paged
 from api.views import ApiView
 from federation.models import FederatedRound, Federation, RoundEvent
@@ -45,7 +46,7 @@ class LiveEventFilter(EventFilter):
     )
 
 
-class RoundEventSerializer(serializers.Serializer[RoundEvent]):
+class RoundEventSerializer(RowSerializer[RoundEvent]):
     """Something that happened in a round."""
 
     id = serializers.IntegerField()

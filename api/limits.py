@@ -11,6 +11,7 @@ from api.fields import Body
 from api.pagination import NewestDayFirst
 from api.permissions import OperatorOnly
 from api.preconditions import conditional
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.tenants import TenantView
 from federation.selectors.limits import Standing, standing
@@ -40,7 +41,7 @@ class LimitsStandingSerializer(serializers.Serializer[dict[str, Standing]]):
     device_seconds_per_month = StandingSerializer(help_text="Since the month began (UTC).")
 
 
-class LimitsSerializer(serializers.Serializer[TenantLimits]):
+class LimitsSerializer(RowSerializer[TenantLimits]):
     """A tenant's limits; null: there is none."""
 
     requests_per_minute = serializers.IntegerField(allow_null=True)
@@ -73,7 +74,7 @@ class UsageFilter(Body):
         return attrs
 
 
-class UsageDaySerializer(serializers.Serializer[UsageDay]):
+class UsageDaySerializer(RowSerializer[UsageDay]):
     """What the tenant used on one day (UTC). Days without any use are not listed."""
 
     day = serializers.DateField()

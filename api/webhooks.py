@@ -8,6 +8,7 @@ from rest_framework.response import Response
 
 from api.fields import Body, EmptyBody, PublicIdField
 from api.idempotency import idempotent
+from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
 from federation.models import WebhookAttempt, WebhookDelivery, WebhookEndpoint
@@ -37,7 +38,7 @@ class ChangedWebhookSerializer(NewWebhookSerializer):
     state = serializers.ChoiceField(WebhookState.choices)
 
 
-class WebhookSerializer(serializers.Serializer[WebhookEndpoint]):
+class WebhookSerializer(RowSerializer[WebhookEndpoint]):
     """A webhook, without its secrets."""
 
     id = PublicIdField(WebhookEndpoint)
@@ -57,7 +58,7 @@ class WebhookSecretSerializer(serializers.Serializer[NewSecret]):
     secret = serializers.CharField(source="text", help_text="whsec_…; it is not shown again.")
 
 
-class WebhookDeliverySerializer(serializers.Serializer[WebhookDelivery]):
+class WebhookDeliverySerializer(RowSerializer[WebhookDelivery]):
     """A message to a webhook. Its id is the `webhook-id` of each attempt."""
 
     id = PublicIdField(WebhookDelivery)
@@ -70,7 +71,7 @@ class WebhookDeliverySerializer(serializers.Serializer[WebhookDelivery]):
     finished_at = serializers.DateTimeField(allow_null=True)
 
 
-class WebhookAttemptSerializer(serializers.Serializer[WebhookAttempt]):
+class WebhookAttemptSerializer(RowSerializer[WebhookAttempt]):
     """What came of sending a message once."""
 
     number = serializers.IntegerField()

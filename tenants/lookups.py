@@ -38,7 +38,9 @@ class Lookup(Generic[M]):
         statement, parameters = compiler.as_sql()
         columns = compiler.klass_info["select_fields"]
         names = [compiler.select[column][0].target.attname for column in columns]
-        related = get_related_populators(compiler.klass_info, compiler.select, "default")
+        related = get_related_populators(  # type: ignore[call-arg]  # the stubs are of a later Django
+            compiler.klass_info, compiler.select, "default"
+        )
 
         def make(found: list[tuple[Any, ...]]) -> M:
             values = next(compiler.results_iter([found]))

@@ -123,7 +123,7 @@ def ask_platform(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, .
     with connection.cursor() as cursor:
         cursor.execute(f"{_SET}; {statement}; {_SET}", [*enter, *parameters, *leave])
         cursor.nextset()
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 def _apply(scope: Scope | None) -> None:

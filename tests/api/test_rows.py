@@ -9,14 +9,16 @@ from api.audit import AuditEntrySerializer
 from api.datasets import DatasetSerializer
 from api.enrolments import EnrolmentSerializer
 from api.evaluations import EvaluationSerializer
+from api.events import RoundEventSerializer
 from api.federations import FederationSerializer
 from api.local_runs import LocalRunSerializer
 from api.prefixes import PrefixVersionSerializer
-from api.rounds import RoundEventSerializer, RoundSerializer
+from api.rounds import RoundSerializer
 from api.rows import RowSerializer
 from api.tenants import TenantSerializer
 from federation.selectors import measures
 from tenants.models import AuditEntry
+from tenants.rights import OPERATOR_RIGHTS
 from tenants.services.api_keys import create_api_key
 from tenants.states import DatasetState
 from tests.factories import (
@@ -72,5 +74,5 @@ def test_a_row_with_what_was_measured_of_it() -> None:
 
 
 def test_a_row_with_parts_of_its_own() -> None:
-    create_api_key(tenant=None, name="operator")
+    create_api_key(tenant=None, name="operator", giver_rights=OPERATOR_RIGHTS)
     assert_same(AuditEntrySerializer, AuditEntry.objects.get())

@@ -174,8 +174,8 @@ def measure(port: int, asked: dict[str, list[Request]], n_requests: int) -> list
     client = [sys.executable, "-m", "tests.benchmarks.load", str(port)]
     done = subprocess.run(client, input=json.dumps(blocks), check=True, stdout=subprocess.PIPE, text=True)
     sent = [Block(*one) for one in json.loads(done.stdout)]
-    for side, block in zip(plan, sent, strict=True):
-        side.answers += [Answer(*answer) for answer in block.answers]
+    for side, answered in zip(plan, sent, strict=True):
+        side.answers += [Answer(*answer) for answer in answered.answers]
     share = sum(block.client_seconds for block in sent) / sum(block.wall_seconds for block in sent)
     print(f"The client took {share:.0%} of a processor.")
     return endpoints

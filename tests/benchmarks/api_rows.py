@@ -26,6 +26,7 @@ from federation.models import (
 from federation.states import LocalRunState, RoundState
 from tenants import scoping
 from tenants.models import Dataset, Tenant
+from tenants.rights import OPERATOR_RIGHTS
 from tenants.services.api_keys import create_api_key
 from tests.benchmarks.load import Request
 from tests.factories import (
@@ -82,7 +83,10 @@ def make(path: str) -> None:
         make_federations(made, draw)
         for federation in made.enrolments:
             made.rounds[federation] = make_rounds(made, federation)
-        keys = {row: create_api_key(tenant=row, name="benchmark").text for row in made.tenants}
+        keys = {
+            row: create_api_key(tenant=row, name="benchmark", giver_rights=OPERATOR_RIGHTS).text
+            for row in made.tenants
+        }
     chosen = {name: draw.choices(found, k=N_REQUESTS) for name, found in requests(made, keys).items()}
     Path(path).write_text(json.dumps({"n_rows": made.n_rows, "n_tenants": N_TENANTS, "requests": chosen}))
 
