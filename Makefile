@@ -47,6 +47,7 @@ bench-dataset: $(STAMP) ## Measure what a dataset of a gibibyte costs in memory,
 .PHONY: faults
 faults: $(STAMP) ## Kill, stop and flood a platform in mid-round, 200 times and more, and judge each round (half an hour)
 	@$(RUN) -m tests.faults
+
 .PHONY: bench-api
 bench-api: $(STAMP) ## Measure the API's latency against bare views that give the same rows
 	@$(RUN) -m tests.benchmarks.api_latency

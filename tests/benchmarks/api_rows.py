@@ -25,7 +25,7 @@ from federation.models import (
 )
 from federation.states import LocalRunState, RoundState
 from tenants import scoping
-from tenants.models import Dataset, Tenant
+from tenants.models import Dataset, Tenant, TenantLimits
 from tenants.rights import OPERATOR_RIGHTS
 from tenants.services.api_keys import create_api_key
 from tests.benchmarks.load import Request
@@ -42,6 +42,7 @@ from tests.factories import (
 
 M = TypeVar("M", bound=Model)
 
+RATE = 10**6  # requests are counted, and none is refused
 N_TENANTS = 1_000
 N_DATASETS = 40_000
 N_FEDERATIONS = 100
@@ -71,6 +72,10 @@ class Made:
         return found
 
 
+def _key_of(tenant: Tenant) -> str:
+    return create_api_key(tenant=tenant, name="benchmark", giver_rights=OPERATOR_RIGHTS).text
+
+
 def make(path: str) -> None:
     """Fill an empty database, and write the requests by endpoint and how many rows there are, as JSON."""
     draw = random.Random(1)
@@ -79,14 +84,12 @@ def make(path: str) -> None:
             tenants=[Tenant(name=f"Tenant {n}", slug=f"t{n}", wrapped_data_key=b"") for n in range(N_TENANTS)]
         )
         made.add(made.tenants)
+        made.add(TenantLimits(tenant=row, requests_per_minute=RATE) for row in made.tenants)
         make_datasets(made, draw)
         make_federations(made, draw)
         for federation in made.enrolments:
             made.rounds[federation] = make_rounds(made, federation)
-        keys = {
-            row: create_api_key(tenant=row, name="benchmark", giver_rights=OPERATOR_RIGHTS).text
-            for row in made.tenants
-        }
+        keys = {row: _key_of(row) for row in made.tenants}
     chosen = {name: draw.choices(found, k=N_REQUESTS) for name, found in requests(made, keys).items()}
     Path(path).write_text(json.dumps({"n_rows": made.n_rows, "n_tenants": N_TENANTS, "requests": chosen}))
 
