@@ -24,6 +24,7 @@ from federation.archive import Archive, build_archive
 from federation.models import FederatedRound, Federation, PrefixVersion, PublishedPrefix
 from federation.selectors import measures, visibility
 from federation.services.prefixes import roll_back
+from tenants import scoping
 from tenants.rights import Resource
 from tenants.services import usage
 
@@ -180,7 +181,8 @@ class PrefixVersionArchive(PrefixVersionView):
         assert answer is not None
         tenant = self.principal.tenant
         if tenant is not None and request.method == "GET" and answer.status_code == HTTPStatus.OK:
-            usage.add({tenant.pk: usage.Amount(sent_bytes=len(archive.data))})
+            with scoping.tenant(tenant.pk):  # a GET's own scope is for reading
+                usage.add({tenant.pk: usage.Amount(sent_bytes=len(archive.data))})
         return answer
 
 

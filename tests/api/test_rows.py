@@ -51,12 +51,17 @@ def assert_same(serializer: type[RowSerializer[Any]], row: Any, **context: Any) 
         (EvaluationSerializer, EvaluationFactory),
         (FederationSerializer, FederationFactory),
         (LocalRunSerializer, LocalRunFactory),
-        (RoundEventSerializer, RoundEventFactory),
         (TenantSerializer, TenantFactory),
     ],
 )
 def test_a_row_is_written_as_by_its_base(serializer: type[RowSerializer[Any]], factory: Any) -> None:
     assert_same(serializer, factory.create())
+
+
+def test_an_event_with_its_place() -> None:
+    event = RoundEventFactory.create()
+    event.number = 7
+    assert_same(RoundEventSerializer, event)
 
 
 def test_a_row_without_some_of_its_values() -> None:
