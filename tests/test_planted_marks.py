@@ -32,7 +32,7 @@ class Planted:
     key: bytes
     stray_key: bytes
     dataset_name: bytes
-    dataset_id: bytes
+    round_id: bytes
     update: bytes
     published: bytes
     archive: bytes
@@ -104,7 +104,7 @@ def planted(platform: RunningPlatform) -> Planted:
         key=key.split("_", 2)[2].encode(),
         stray_key=stray_key.encode(),
         dataset_name=dataset_name.encode(),
-        dataset_id=dataset["id"].encode(),
+        round_id=version["round"].encode(),
         update=blob(platform, update),
         published=blob(platform, version["sha256"]),
         archive=archive,
@@ -145,9 +145,9 @@ def test_the_search_finds_what_is_there(planted: Planted) -> None:
     """Else the other tests would prove nothing: each kind of place holds something that is known to be there."""
     held = planted.traces
     assert {"database", "postgres"} <= held.kinds_of(planted.dataset_name)
-    assert "valkey" in held.kinds_of(planted.dataset_id)  # in a message, which Celery writes in base64
+    assert "valkey" in held.kinds_of(planted.round_id)  # in a message, which Celery writes in base64
     assert {"broker", "valkey"} <= held.kinds_of(b"_kombu.binding.gpu")
-    assert "logs" in held.kinds_of(b"training_workers.train")
+    assert "logs" in held.kinds_of(b"training_workers.work")
     assert held.kinds_of(planted.update[:64]) == {"storage"}
 
 

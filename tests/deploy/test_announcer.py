@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 
 import pytest
 from django.db.models.functions import Now
@@ -62,7 +63,7 @@ def subscribe(url: str) -> None:
 @pytest.fixture(autouse=True)
 def reach(settings: Settings) -> None:
     """Let the tests' receivers be subscribed too."""
-    settings.WEBHOOK_PRIVATE_NETWORKS, settings.WEBHOOK_ALLOW_HTTP = ["127.0.0.1/32"], True
+    settings.WEBHOOK_PRIVATE_NETWORKS, settings.WEBHOOK_ALLOW_HTTP = (ip_network("127.0.0.1/32"),), True
 
 
 def test_it_announces_by_itself_and_ends_at_once_when_it_is_told_to() -> None:

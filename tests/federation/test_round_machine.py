@@ -383,4 +383,5 @@ def test_rounds_end_as_the_model_says_whatever_comes_between() -> None:
             derandomize=True,
         ),
     )
-    assert set(RoundMachine.ends) >= {_R.PUBLISHED, _R.KEPT, _R.FAILED, _R.CANCELED}
+    assert set(RoundMachine.ends) >= {_R.FAILED, _R.CANCELED}
+    assert {_R.PUBLISHED, _R.KEPT} & set(RoundMachine.ends), "no walk came as far as the gate"
