@@ -205,9 +205,10 @@ def test_the_document_tells_the_truth(
     case: schemathesis.Case[Any], ids: Ids, caller: dict[str, str], answered: set[int]
 ) -> None:
     chance = random.Random(repr(case))
+    is_first = not answered - {401}
     for values in (case.path_parameters, case.query, case.body):
-        fill(values, ids, chance, surely=not answered & FAR)
-    if not answered & FAR or chance.random() < MOSTLY:
+        fill(values, ids, chance, surely=is_first)
+    if is_first or chance.random() < MOSTLY:
         for name in PRECONDITIONS:
             case.headers.pop(name, None)
     body = form(case, chance)
