@@ -68,6 +68,8 @@ def federation_json(row: Row) -> Row:
         "specification_sha256": row["specification_sha256"],
         "state": row["state"],
         "refusal": {"code": refused, "detail": row["state_reason"]} if refused else None,
+        "priority": row["priority"],
+        "weight": row["weight"],
         "created_at": moment(row["created_at"]),
     }
 
@@ -154,8 +156,8 @@ DATASET_FIELDS = [
     "refusal_row", "created_at", "finished_at",
 ]  # fmt: skip
 FEDERATION_FIELDS = [
-    "id", "name", "base_model_id", "specification", "specification_sha256", "state", "refusal_code",
-    "state_reason", "created_at",
+    "id", "name", "base_model_id", "specification", "specification_sha256", "state", "priority", "weight",
+    "refusal_code", "state_reason", "created_at",
 ]  # fmt: skip
 LOCAL_RUN_FIELDS = [
     "id", "federated_round_id", "federated_round__federation_id", "tenant_id", "dataset_id", "state",
