@@ -1,13 +1,15 @@
 """The Celery application: it wakes processes up, PostgreSQL knows what is to be done."""
 
 import os
+import sys
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, task_prerun
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy.settings")
 
 from django.conf import settings  # the line above tells it where to look
+from django.db import close_old_connections
 
 app = Celery("prelude", set_as_current=True)
 app.conf.update(
@@ -31,7 +33,14 @@ app.conf.update(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_hijack_root_logger=False,
     task_create_missing_queues=True,
+    # Celery would close the database's connection before and after each task; opening one costs more than most tasks.
+    CELERY_DB_REUSE_MAX=sys.maxsize,
 )
+
+
+@task_prerun.connect  # as Django does for each request: one that is too old, or was lost, is opened anew
+def _renew_connection(**_: object) -> None:
+    close_old_connections()
 
 
 @setup_logging.connect  # Django's LOGGING holds for workers too

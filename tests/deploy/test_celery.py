@@ -1,0 +1,26 @@
+"""What Celery does to the database's connection around a task."""
+
+import pytest
+from celery import current_app
+from celery.fixups.django import DjangoWorkerFixup
+from celery.signals import task_prerun
+from django.db import connection
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_worker_keeps_its_connection_from_one_task_to_the_next() -> None:
+    connection.ensure_connection()
+    opened = connection.connection
+    DjangoWorkerFixup(current_app).close_database()
+    assert connection.connection is opened
+
+
+def test_a_connection_that_was_lost_is_opened_anew_for_the_next_task() -> None:
+    connection.ensure_connection()
+    assert connection.connection is not None
+    connection.connection.close()
+    task_prerun.send(sender=None)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        assert cursor.fetchone() == (1,)
