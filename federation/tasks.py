@@ -13,7 +13,7 @@ from tenants.failpoints import FailPoint, reach
 def check_update(local_run_id: str) -> None:
     """Judge a submitted update, then see whether its round can go on."""
     with scoping.platform():
-        local_run = LocalRun.pick(LocalRun.objects.all(), local_run_id)
+        local_run = LocalRun.pick(LocalRun.objects.select_related(*LocalRun.loaded_with), local_run_id)
         plan = aggregating.plan_check(local_run=local_run)
         round_id = local_run.federated_round.public_id
     if plan is not None:
@@ -35,12 +35,12 @@ def _advance(round_id: str) -> None:
     with scoping.platform():
         federated_round = FederatedRound.pick(FederatedRound.objects.all(), round_id)
         rounds.close_training(federated_round=federated_round)
+        rounds.conclude(federated_round=federated_round)
         plan = aggregating.plan_aggregation(federated_round=federated_round)
     if plan is not None:
         reach(FailPoint.AGGREGATION_PLANNED)
         candidate = aggregating.aggregate(plan)
         with scoping.platform():
             aggregating.adopt_candidate(federated_round=federated_round, plan=plan, candidate=candidate)
-    with scoping.platform():
-        rounds.conclude(federated_round=federated_round)
+            rounds.conclude(federated_round=federated_round)
     reach(FailPoint.ROUND_CONCLUDED, federated_round.state)

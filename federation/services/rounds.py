@@ -1,6 +1,7 @@
 """A round from its opening to its end, but for the arithmetic (`aggregating`)."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
@@ -118,22 +119,38 @@ def close_training(*, federated_round: FederatedRound) -> None:
 
     An update that is submitted but not yet checked holds the round open, past the deadline too: its check is under way.
     """
+    if not _may_move(federated_round, RoundState.TRAINING, _unfinished_runs(federated_round)):
+        return
     with transaction.atomic():
         federated_round.lock()
         if federated_round.state != RoundState.TRAINING:
             return
         if timezone.now() >= federated_round.deadline_at:
             _end_stragglers(federated_round)
-        local_runs = LocalRun.objects.filter(federated_round=federated_round)
-        if any(not local_run.is_finished for local_run in local_runs):
+        if _unfinished_runs(federated_round).exists():
             return
-        n_accepted = sum(local_run.state == LocalRunState.ACCEPTED for local_run in local_runs)
+        accepted = LocalRun.objects.filter(federated_round=federated_round, state=LocalRunState.ACCEPTED)
+        n_accepted = accepted.count()
         if n_accepted >= federated_round.quorum:
             federated_round.move_to(RoundState.AGGREGATING)
             reach(FailPoint.TRAINING_CLOSED)
         else:
             reason = f"Only {n_accepted} updates were accepted and the quorum is {federated_round.quorum}."
             end(federated_round=federated_round, state=RoundState.FAILED, reason=reason)
+
+
+def _may_move(federated_round: FederatedRound, state: RoundState, unfinished: QuerySet[Any]) -> bool:
+    """A look without a lock, for the many messages of a round of which one alone moves it: is its step due?
+
+    Whoever ends a piece of work looks after the commit, so the last of them sees that none is left.
+    """
+    if federated_round.state != state:
+        return False
+    return timezone.now() >= federated_round.deadline_at or not unfinished.exists()
+
+
+def _unfinished_runs(federated_round: FederatedRound) -> QuerySet[LocalRun]:
+    return LocalRun.objects.filter(federated_round=federated_round, finished_at=None)
 
 
 def end(*, federated_round: FederatedRound, state: RoundState, reason: str) -> None:
@@ -162,13 +179,16 @@ def begin_evaluation(*, federated_round: FederatedRound) -> None:
 
 def conclude(*, federated_round: FederatedRound) -> None:
     """When the candidate's evaluations have ended, or the deadline has passed: let the gate decide."""
+    unfinished = _unfinished_evaluations(federated_round)
+    if not _may_move(federated_round, RoundState.EVALUATING, unfinished):
+        return
     with transaction.atomic():
         federated_round.lock()
         if federated_round.state != RoundState.EVALUATING:
             return
         if timezone.now() >= federated_round.deadline_at:
-            attempts.interrupt(_unfinished_evaluations(federated_round), reason=_TOO_LATE)
-        if not _unfinished_evaluations(federated_round):
+            attempts.interrupt(((row, EvaluationState.CANCELED) for row in unfinished.all()), reason=_TOO_LATE)
+        if not unfinished.exists():
             verdict = gate.decide(federated_round=federated_round)
             end(federated_round=federated_round, state=verdict.state, reason=verdict.reason)
             reach(FailPoint.GATE_DECIDED)
@@ -185,19 +205,18 @@ def cancel_round(*, federated_round: FederatedRound, actor: str) -> FederatedRou
         unfinished: list[tuple[Leased, str]] = [
             (run, LocalRunState.CANCELED) for run in _local_runs(federated_round) if not run.is_finished
         ]
-        unfinished += _unfinished_evaluations(federated_round)
+        unfinished += [(row, EvaluationState.CANCELED) for row in _unfinished_evaluations(federated_round)]
         attempts.interrupt(unfinished, reason="The round was canceled.")
         return federated_round
 
 
-def _unfinished_evaluations(federated_round: FederatedRound) -> list[tuple[Leased, str]]:
-    """Those of the candidate that have not ended, each with what it becomes where nobody waits for it."""
-    if federated_round.candidate_version is None:
-        return []
-    unfinished = Evaluation.objects.filter(
-        version=federated_round.candidate_version, state__in=_UNFINISHED_EVALUATION
+def _unfinished_evaluations(federated_round: FederatedRound) -> QuerySet[Evaluation]:
+    """Those of the candidate that have not ended."""
+    if federated_round.candidate_version_id is None:
+        return Evaluation.objects.none()
+    return Evaluation.objects.filter(
+        version_id=federated_round.candidate_version_id, state__in=_UNFINISHED_EVALUATION
     )
-    return [(evaluation, EvaluationState.CANCELED) for evaluation in unfinished]
 
 
 def _local_runs(federated_round: FederatedRound) -> QuerySet[LocalRun]:
