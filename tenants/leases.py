@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import ClassVar, Self
 
 from django.conf import settings
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -73,10 +74,12 @@ class Leased(Stateful):
     def lock_held(self) -> None:
         """Lock and reload the row for the write that ends this attempt. Raises LeaseLost when it is no longer held."""
         attempt = self.attempt
-        row = self.held(self.pk, attempt=attempt).select_for_update(no_key=True).first()
-        if row is None:
-            raise LeaseLost(public_id=self.public_id, attempt=attempt)
-        self.refresh_from_db()
+        try:
+            self.refresh_from_db(
+                from_queryset=self.held(self.pk, attempt=attempt).select_for_update(no_key=True)
+            )
+        except ObjectDoesNotExist:
+            raise LeaseLost(public_id=self.public_id, attempt=attempt) from None
 
     @classmethod
     def expired(cls) -> models.QuerySet[Self]:

@@ -41,7 +41,8 @@ class Stateful(Identified):
                 self.finished_at = Now()
                 written.append("finished_at")
             self.save(update_fields=written)
-            self.refresh_from_db(fields=written)
+            for name in ("state_changed_at", "finished_at"):
+                self.__dict__.pop(name, None)  # the database's clock gave them: read when somebody asks
             self.record_move(origin)
 
     @property

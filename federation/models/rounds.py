@@ -134,8 +134,8 @@ class LocalRun(TenantOwned, Leased):
 
     def _record(self, origin: str, message: str) -> None:
         RoundEvent.objects.create(
-            federated_round=self.federated_round,
-            tenant=self.tenant,
+            federated_round_id=self.federated_round_id,  # by their keys: a lock has just made both forgotten
+            tenant_id=self.tenant_id,
             kind=f"local_run.{self.state}",
             message=message,
             data={"from": origin, "local_run": self.public_id, "attempt": self.attempt},

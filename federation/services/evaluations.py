@@ -26,7 +26,7 @@ def request(*, federation: Federation, version: PrefixVersion | None, dataset: D
     """
     with transaction.atomic():
         evaluation, is_new = Evaluation.objects.exclude(state__in=EVALUATION_GIVEN_UP).get_or_create(
-            federation=federation, version=version, dataset=dataset, defaults={"tenant": dataset.tenant}
+            federation=federation, version=version, dataset=dataset, defaults={"tenant_id": dataset.tenant_id}
         )
         if is_new:
             dispatch.wake_worker(evaluation)
@@ -68,6 +68,7 @@ def record_measured(
 
 
 def _tell_round(evaluation: Evaluation) -> None:
-    waiting = FederatedRound.objects.filter(candidate_version=evaluation.version, state=RoundState.EVALUATING)
-    if evaluation.version is not None and (federated_round := waiting.first()):
+    version_id = evaluation.version_id
+    waiting = FederatedRound.objects.filter(candidate_version=version_id, state=RoundState.EVALUATING)
+    if version_id is not None and (federated_round := waiting.first()):
         coordinator.advance(federated_round)

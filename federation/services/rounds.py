@@ -187,7 +187,9 @@ def conclude(*, federated_round: FederatedRound) -> None:
         if federated_round.state != RoundState.EVALUATING:
             return
         if timezone.now() >= federated_round.deadline_at:
-            attempts.interrupt(((row, EvaluationState.CANCELED) for row in unfinished.all()), reason=_TOO_LATE)
+            attempts.interrupt(
+                ((row, EvaluationState.CANCELED) for row in unfinished.all()), reason=_TOO_LATE
+            )
         if not unfinished.exists():
             verdict = gate.decide(federated_round=federated_round)
             end(federated_round=federated_round, state=verdict.state, reason=verdict.reason)

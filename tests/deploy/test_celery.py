@@ -1,10 +1,11 @@
 """What Celery does to the database's connection around a task."""
 
 import pytest
-from celery import current_app
 from celery.fixups.django import DjangoWorkerFixup
 from celery.signals import task_prerun
 from django.db import connection
+
+from deploy.celery import app
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -12,7 +13,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def test_a_worker_keeps_its_connection_from_one_task_to_the_next() -> None:
     connection.ensure_connection()
     opened = connection.connection
-    DjangoWorkerFixup(current_app).close_database()
+    DjangoWorkerFixup(app).close_database()
     assert connection.connection is opened
 
 
