@@ -52,6 +52,10 @@ faults: $(STAMP) ## Kill, stop and flood a platform in mid-round, 200 times and 
 bench-api: $(STAMP) ## Measure the API's latency against bare views that give the same rows
 	@$(RUN) -m tests.benchmarks.api_latency
 
+.PHONY: bench-rounds
+bench-rounds: $(STAMP) ## Hold the same no-op round here, on Flower and on NVIDIA FLARE (an hour; ROUNDS=--quick: minutes)
+	@$(RUN) -m tests.benchmarks.rounds $(ROUNDS)
+
 .PHONY: openapi
 openapi: $(STAMP) ## Write docs/openapi.json and docs/rights.md from the code
 	@$(SCRIPTS)/with_settings.sh $(RUN) manage.py spectacular --format openapi-json --file docs/openapi.json

@@ -1,7 +1,7 @@
 """What Celery does to the database's connection around a task."""
 
 import pytest
-from celery.fixups.django import DjangoWorkerFixup
+from celery.fixups.django import DjangoWorkerFixup  # type: ignore[attr-defined]  # its stubs lack it
 from celery.signals import task_prerun
 from django.db import connection
 

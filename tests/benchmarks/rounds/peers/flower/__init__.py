@@ -1,0 +1,1 @@
+"""Flower: FedAvg with training and evaluation on every client."""
