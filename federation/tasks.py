@@ -8,12 +8,14 @@ from federation.services import aggregating, rounds
 from tenants import scoping
 from tenants.failpoints import FailPoint, reach
 
+_NEEDED = ("tenant", "federated_round__federation__base_model", "federated_round__parent_version")
+
 
 @shared_task(name=dispatch.CHECK_UPDATE)
 def check_update(local_run_id: str) -> None:
     """Judge a submitted update, then see whether its round can go on."""
     with scoping.platform():
-        local_run = LocalRun.pick(LocalRun.objects.select_related(*LocalRun.loaded_with), local_run_id)
+        local_run = LocalRun.pick(LocalRun.objects.select_related(*_NEEDED), local_run_id)
         plan = aggregating.plan_check(local_run=local_run)
         round_id = local_run.federated_round.public_id
     if plan is not None:

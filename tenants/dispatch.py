@@ -1,5 +1,7 @@
 """The only place that sends messages. A message is a wake-up that carries ids; PostgreSQL holds the truth."""
 
+from collections.abc import Sequence
+
 import structlog
 from celery import current_app
 from django.db import transaction
@@ -38,8 +40,16 @@ def wake_worker(row: Leased) -> None:
 
     The message names no row: which one is next is decided when a worker claims.
     """
-    type(row)._base_manager.filter(pk=row.pk).update(sent_at=Now(), n_sent=F("n_sent") + 1)
-    send(WORK, queue=GPU_QUEUE, about=type(row).__name__)
+    wake_workers([row])
+
+
+def wake_workers(rows: Sequence[Leased]) -> None:
+    """The same for many rows of one kind: a message for each, and one note."""
+    if rows:
+        told = type(rows[0])._base_manager.filter(pk__in=[row.pk for row in rows])
+        told.update(sent_at=Now(), n_sent=F("n_sent") + 1)
+    for row in rows:
+        send(WORK, queue=GPU_QUEUE, about=type(row).__name__)
 
 
 def broker_answers() -> bool:

@@ -1,5 +1,7 @@
 """Scores of versions on tenants' held-out rows: asked for, and written once."""
 
+from collections.abc import Sequence
+
 from django.db import transaction
 
 from federation import dispatch as coordinator
@@ -14,23 +16,27 @@ from tenants.services import attempts
 def request_first(*, enrolment: Enrolment) -> None:
     """Measure the base model and the published version where a tenant begins: what later rounds are compared with."""
     assert enrolment.dataset is not None
-    request(federation=enrolment.federation, version=None, dataset=enrolment.dataset)
-    published = enrolment.federation.published.version
-    request(federation=enrolment.federation, version=published, dataset=enrolment.dataset)
+    for version in (None, enrolment.federation.published.version):
+        request(federation=enrolment.federation, version=version, datasets=[enrolment.dataset])
 
 
-def request(*, federation: Federation, version: PrefixVersion | None, dataset: Dataset) -> Evaluation:
-    """Have `version` (None: the base model alone) scored on the dataset's held-out rows, unless it was or will be.
+def request(*, federation: Federation, version: PrefixVersion | None, datasets: Sequence[Dataset]) -> None:
+    """Have `version` (None: the base model alone) scored on the held-out rows of each dataset where it was not yet.
 
     One that was given up or cut off by its round's end is asked for anew: later rounds compare with this version.
     """
     with transaction.atomic():
-        evaluation, is_new = Evaluation.objects.exclude(state__in=EVALUATION_GIVEN_UP).get_or_create(
-            federation=federation, version=version, dataset=dataset, defaults={"tenant_id": dataset.tenant_id}
+        asked = Evaluation.objects.exclude(state__in=EVALUATION_GIVEN_UP).filter(
+            federation=federation, version=version, dataset__in=datasets
         )
-        if is_new:
-            dispatch.wake_worker(evaluation)
-        return evaluation
+        known = set(asked.values_list("dataset_id", flat=True))
+        new = [
+            Evaluation(federation=federation, version=version, dataset=dataset, tenant_id=dataset.tenant_id)
+            for dataset in datasets
+            if dataset.pk not in known
+        ]
+        # Somebody else may have asked since: then theirs stays, and one message is too many.
+        dispatch.wake_workers(Evaluation.objects.bulk_create(new, ignore_conflicts=True))
 
 
 def complete_evaluation(*, evaluation: Evaluation, accuracy: float, loss: float, n_rows: int) -> None:

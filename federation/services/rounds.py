@@ -1,5 +1,6 @@
 """A round from its opening to its end, but for the arithmetic (`aggregating`)."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -47,8 +48,7 @@ def start_round(*, federation: Federation, due_at: datetime | None = None) -> Fe
         federated_round = _open(federation, federation.rules.round.quorum, due_at)
         for left_out in parted.left_out:
             admission.tell(federated_round, left_out)
-        for enrolment in parted.admitted:
-            _queue_local_run(federated_round, enrolment)
+        _queue_local_runs(federated_round, parted.admitted)
         federated_round.move_to(RoundState.TRAINING)
         after = audit.fields(federated_round, "federation", "number", "state", "parent_version", "due_at")
         audit.record(action="round.started", subject=federated_round, after=after)
@@ -97,21 +97,26 @@ def _deadline(federation: Federation) -> datetime:
     return timezone.now() + timedelta(seconds=federation.rules.round.deadline_seconds)
 
 
-def _queue_local_run(federated_round: FederatedRound, enrolment: Enrolment) -> None:
-    assert enrolment.dataset is not None
+def _queue_local_runs(federated_round: FederatedRound, enrolments: Sequence[Enrolment]) -> None:
+    taking_part = [
+        (enrolment, enrolment.dataset) for enrolment in enrolments if enrolment.dataset is not None
+    ]
     evaluations.request(
         federation=federated_round.federation,
         version=federated_round.parent_version,
-        dataset=enrolment.dataset,
+        datasets=[dataset for _, dataset in taking_part],
     )
-    local_run = LocalRun.objects.create(
-        tenant=enrolment.tenant,
-        federated_round=federated_round,
-        enrolment=enrolment,
-        dataset=enrolment.dataset,
-        n_examples=enrolment.dataset.facts["n_train"],
+    local_runs = LocalRun.objects.bulk_create(
+        LocalRun(
+            tenant=enrolment.tenant,
+            federated_round=federated_round,
+            enrolment=enrolment,
+            dataset=dataset,
+            n_examples=dataset.facts["n_train"],
+        )
+        for enrolment, dataset in taking_part
     )
-    dispatch.wake_worker(local_run)
+    dispatch.wake_workers(local_runs)
 
 
 def close_training(*, federated_round: FederatedRound) -> None:
@@ -169,11 +174,11 @@ def _end_stragglers(federated_round: FederatedRound) -> None:
 
 def begin_evaluation(*, federated_round: FederatedRound) -> None:
     """The candidate is there: every tenant of the round scores it on its held-out rows, within another deadline."""
-    candidate = federated_round.candidate_version
-    for local_run in _local_runs(federated_round):
-        evaluations.request(
-            federation=federated_round.federation, version=candidate, dataset=local_run.dataset
-        )
+    evaluations.request(
+        federation=federated_round.federation,
+        version=federated_round.candidate_version,
+        datasets=[local_run.dataset for local_run in _local_runs(federated_round)],
+    )
     federated_round.move_to(RoundState.EVALUATING, deadline_at=_deadline(federated_round.federation))
 
 

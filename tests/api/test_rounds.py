@@ -5,7 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from federation.models import FederatedRound, Federation, LocalRun
+from federation.models import Evaluation, FederatedRound, Federation, LocalRun
 from federation.services import evaluations, local_runs, rounds
 from federation.states import FederationState, LocalRunState, RoundState
 from tenants import scoping
@@ -99,8 +99,9 @@ def test_bytes_are_those_of_every_attempt(operator_client: APIClient, federation
             federation=federation, number=1, parent=federated_round.parent_version
         )
         FederatedRound.objects.update(candidate_version=candidate)
-        evaluation = evaluations.request(federation=federation, version=candidate, dataset=first.dataset)
-        type(evaluation).claim(evaluation.pk, owner="one")
+        evaluations.request(federation=federation, version=candidate, datasets=[first.dataset])
+        evaluation = Evaluation.objects.get(version=candidate, dataset=first.dataset)
+        Evaluation.claim(evaluation.pk, owner="one")
     body = operator_client.get(f"/api/v1/rounds/{federated_round.public_id}").json()
     assert body["n_local_runs"] == {"queued": 1, "running": 1, "submitted": 1}
     assert body["up_bytes"] == 70
