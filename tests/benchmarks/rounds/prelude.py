@@ -28,7 +28,7 @@ from tests.platform import PROJECT, client_of, post, reviews, specification
 LOOK_EVERY_SECONDS = 0.005  # one query of a millisecond's tenth: the round itself is pushed along
 TRAINING = "training_workers.tasks"
 NOOP = "tests.benchmarks.rounds.noop_worker"
-N_ROWS = 40
+N_ROWS = 200  # fewer, and one of a thousand draws leaves a label without rows to hold out
 N_STEPS = 1
 ENDED = ("published", "kept", "failed", "canceled")
 OPEN_WORK = """

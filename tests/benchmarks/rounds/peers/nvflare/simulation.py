@@ -57,7 +57,7 @@ def main() -> None:
     recipe = NumpyFedAvgRecipe(
         name="noop",
         initial_ckpt=str(start),
-        min_clients=marks.n_needed(),
+        min_clients=n_tenants,
         num_rounds=marks.number(marks.N_ROUNDS),
         train_script=str(Path(__file__).with_name("client.py")),
     )
