@@ -57,8 +57,11 @@ class Claimed:
     letter: Letter
 
 
-def announce() -> int:
-    """Write the messages of new events, and deliver some of what is due. Returns how much there was to do."""
+def announce() -> bool:
+    """Write the messages of new events, and deliver some of what is due. Returns whether more may wait already.
+
+    A few events are no reason to look again at once: a round in progress would be followed event by event.
+    """
     with scoping.platform():
         number_new_events()
     with scoping.platform():
@@ -72,7 +75,7 @@ def announce() -> int:
         for one, answer in zip(claimed, answers, strict=True):
             with scoping.platform():
                 record(one, answer)
-    return n_events + len(claimed)
+    return n_events == EVENTS_AT_ONCE or bool(claimed)
 
 
 def write_messages() -> int:

@@ -329,6 +329,16 @@ def stale_claim() -> Iterator[tuple[announcing.Claimed, Answer]]:
     yield claimed, Answer(started_at=started_at, latency_seconds=0.1, status_code=500)
 
 
+def test_events_that_concern_nobody_are_no_reason_to_look_again_at_once(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happens(federation)
+    assert not announce()
+    monkeypatch.setattr(announcing, "EVENTS_AT_ONCE", 1)
+    happens(federation)
+    assert announce()
+
+
 def test_gone_disables_at_once_with_an_entry_and_a_reason(
     receiver: Receiver, acme: Tenant, federation: Federation
 ) -> None:
