@@ -35,7 +35,14 @@ POINTS: Final[Mapping[System, str]] = {
 }
 SLOW: Final = (System.FLOWER_DEPLOYED, System.NVFLARE)
 SERVERS: Final[Mapping[System, tuple[str, ...]]] = {
-    System.PRELUDE: ("gunicorn", "-Q coordinator", "manage.py ticker", "postgres", "valkey-server"),
+    System.PRELUDE: (
+        "gunicorn",
+        "-Q coordinator",
+        "manage.py ticker",
+        "manage.py announcer",
+        "postgres",
+        "valkey-server",
+    ),
     System.FLOWER_SIMULATION: ("peers.flower.simulation",),
     System.FLOWER_DEPLOYED: ("superlink", "serverapp"),
     System.NVFLARE: ("simulator",),
