@@ -1,6 +1,6 @@
 """Local runs: a tenant's own trainings within rounds, with what their workers report."""
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -11,8 +11,8 @@ from api.fields import Body, Facts, PublicIdField, RefusalField
 from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
-from federation.models import FederatedRound, Federation, LocalRun
-from federation.selectors import visibility, waiting
+from federation.models import FederatedRound, Federation, LocalRun, TrainerLogTail
+from federation.selectors import trainer_logs, visibility, waiting
 from federation.states import LocalRunState
 from tenants import scoping
 from tenants.models import Dataset, Tenant
@@ -70,12 +70,31 @@ class LocalRunSerializer(RowSerializer[LocalRun]):
         return Update(sha256=row.update_sha256, size_bytes=row.update_size_bytes)
 
 
+class LogTailSerializer(serializers.Serializer[TrainerLogTail]):
+    """What a trainer wrote last before an attempt lost it."""
+
+    attempt = serializers.IntegerField()
+    lines = serializers.ListField(child=serializers.CharField())
+    happened_at = serializers.DateTimeField()
+
+
 class OneLocalRunSerializer(LocalRunSerializer):
-    """A local run, with its place among all that waits for a worker."""
+    """A local run, with its place among all that waits for a worker, and for operators with what lost attempts left."""
 
     place_in_queue = serializers.SerializerMethodField(
         help_text="From 1, as things stand; null once it has begun. Work that comes later may go first."
     )
+
+    log_tails = serializers.SerializerMethodField(
+        help_text="Of trainers that attempts lost; null for tenants."
+    )
+
+    @extend_schema_field(LogTailSerializer(many=True, allow_null=True))
+    def get_log_tails(self, row: LocalRun) -> list[Any] | None:
+        """The oldest attempt first."""
+        if not scoping.is_platform():
+            return None
+        return [LogTailSerializer(tail).data for tail in trainer_logs.tails_of(row)]
 
     def get_place_in_queue(self, row: LocalRun) -> int | None:
         """Over all tenants: the platform's to count, and the caller's to know."""

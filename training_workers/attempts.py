@@ -1,5 +1,6 @@
 """One attempt at a piece of work: claimed under a lease, kept alive by its own progress, ended exactly once."""
 
+import errno
 import io
 import os
 import socket
@@ -12,12 +13,12 @@ import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from federation.services import reconciling
+from federation.services import reconciling, trainer_logs
 from tenants.errors import LeaseLost, PreludeError
 from tenants.leases import Leased
 from tenants.models import Dataset
 from tenants.services import datasets
-from training_workers.errors import TrainerDied, TrainerFailed
+from training_workers.errors import TrainerFailed, TrainerLost
 from training_workers.resident import StopJob
 
 log = structlog.get_logger(__name__)
@@ -102,14 +103,22 @@ def perform(attempt: Attempt[Row], work: Callable[[Attempt[Row]], None]) -> None
 def _end(row: Leased, error: Exception) -> None:
     """Give the work up for a fault that another attempt would meet again; hand it back for any other."""
     match error:
-        case TrainerDied():
-            reconciling.hand_back(row, reason=str(error))
+        case TrainerLost():
+            trainer_logs.keep_tail(row, lines=error.log_tail)
+            reconciling.hand_back(row, code=error.code, reason=str(error))
         case TrainerFailed(is_unexpected=True):
-            reconciling.hand_back(row, reason=str(error))
+            reconciling.hand_back(row, code=error.refusal_code, reason=str(error))
         case TrainerFailed():
             reconciling.give_up(row, code=error.refusal_code, reason=str(error))
         case PreludeError():
             reconciling.give_up(row, code=error.code, reason=str(error))
         case _:
             log.error("attempt_broke", subject=row.public_id, attempt=row.attempt, exc_info=error)
-            reconciling.hand_back(row, reason=f"The worker met {type(error).__name__}.")
+            reconciling.hand_back(row, code="worker_failed", reason=_told(error))
+
+
+def _told(error: Exception) -> str:
+    """The exception's name; its own text may quote what was worked on."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The worker's disk, or the storage, is full."
+    return f"The worker met {type(error).__name__}."

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,8 @@ class BaseModelFacts:
         return asdict(self)
 
 
-def inspect_directory(directory: Path) -> BaseModelFacts:
-    """Reads what the directory holds, every byte of it once.
+def inspect_directory(directory: Path, *, on_file: Callable[[], None] = lambda: None) -> BaseModelFacts:
+    """Reads what the directory holds, every byte of it once; `on_file` is called before each file's bytes.
 
     Raises:
         BaseModelRefusal: it is not there, is incomplete or broken, holds pickles, or is no supported
@@ -113,8 +113,8 @@ def inspect_directory(directory: Path) -> BaseModelFacts:
         **_sizes(directory, config, architecture),
         n_parameters=sum(_n_parameters(directory, path) for path in weights),
         weights_bytes=sum(path.stat().st_size for path in weights),
-        weights_sha256=_digest([*weights, *indexes, directory / CONFIG_FILE]),
-        tokenizer_sha256=_digest(tokenizer),
+        weights_sha256=_digest([*weights, *indexes, directory / CONFIG_FILE], on_file),
+        tokenizer_sha256=_digest(tokenizer, on_file),
     )
 
 
@@ -224,10 +224,11 @@ def _n_parameters(directory: Path, path: Path) -> int:
         raise BaseModelBroken(directory=str(directory), file_name=path.name, reason=reason) from None
 
 
-def _digest(paths: Iterable[Path]) -> str:
+def _digest(paths: Iterable[Path], on_file: Callable[[], None]) -> str:
     """SHA-256 over the sorted lines `name sha256`: neither order nor the directory's place matters."""
     lines = []
     for path in paths:
+        on_file()
         with path.open("rb") as file:
             lines.append(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

@@ -4,6 +4,7 @@ One class per refusal, each with a stable code. No text ever quotes a tenant's r
 and the column instead. Rows are counted from 1; row 0 is a CSV file's header.
 """
 
+import signal
 from collections.abc import Sequence
 
 from tenants.errors import PreludeError
@@ -422,22 +423,46 @@ class FrameBroken(PreludeError):
         super().__init__(f"A frame between the worker and its trainer cannot be read: {reason}")
 
 
-class TrainerDied(PreludeError):
-    """The trainer's process ended in the middle of a job; the next job starts a new one."""
+class TrainerLost(PreludeError):
+    """The trainer is gone in the middle of a job; the next job starts a new one.
+
+    `log_tail` is what it wrote last on standard error: for operators, since a library may have quoted its input.
+    """
+
+    code = "trainer_lost"
+
+    def __init__(self, text: str, *, log_tail: Sequence[str] = ()) -> None:
+        super().__init__(text)
+        self.log_tail = list(log_tail)
+
+
+class TrainerDied(TrainerLost):
+    """The trainer's process ended by itself, or was ended from outside."""
 
     code = "trainer_died"
 
-    def __init__(self, *, exit_code: int | None) -> None:
+    def __init__(self, *, exit_code: int | None, log_tail: Sequence[str] = ()) -> None:
         if exit_code is None:
             how = "without an exit code"
+        elif exit_code == -signal.SIGKILL:  # so the kernel ends a process that takes the last of the memory
+            how = "by signal 9 (killed, perhaps for lack of memory)"
         elif exit_code < 0:
             how = f"by signal {-exit_code}"
         else:
             how = f"with exit code {exit_code}"
-        super().__init__(
-            f"The trainer's process ended {how} before its job was done; the job can be tried again."
-        )
+        super().__init__(f"The trainer's process ended {how} before its job was done.", log_tail=log_tail)
         self.exit_code = exit_code
+
+
+class WorkerStalled(TrainerLost):
+    """The trainer lived and did nothing, as one that hangs in a library does; its worker has ended it."""
+
+    code = "worker_stalled"
+
+    def __init__(self, *, seconds: float, log_tail: Sequence[str] = ()) -> None:
+        super().__init__(
+            f"The trainer made no progress for {seconds:g} seconds and was ended.", log_tail=log_tail
+        )
 
 
 class TrainerFailed(PreludeError):

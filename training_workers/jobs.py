@@ -51,10 +51,14 @@ class Shelf:
         if held is not None and held[0] == stamp:
             self._held[key] = held
             return held[1], False
-        report({"phase": "loading"})
+
+        def tell() -> None:
+            report({"phase": "loading"})
+
+        tell()
         while len(self._held) >= self._n_models:  # before loading: two may not fit
             self._held.popitem(last=False)
-        refuse_other_digests(inspect_directory(Path(base["path"])), base)
+        refuse_other_digests(inspect_directory(Path(base["path"]), on_file=tell), base)
         model = load_base_model(Path(base["path"]), self._runtime)
         self._held[key] = (stamp, model)
         return model, True

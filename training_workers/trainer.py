@@ -7,6 +7,7 @@ with frames that carry the `job_id` and an `event`: `progress`, then `done` (wit
 """
 
 import ctypes
+import faulthandler
 import os
 import queue
 import signal
@@ -16,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tenants.errors import PreludeError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from training_workers.jobs import Workshop
 
 UNEXPECTED_CODE = "trainer_error"
+# At which the trainer writes its stack to standard error, wherever it is: names and lines, no values.
+STACK_SIGNAL = signal.SIGUSR1
 PR_SET_PDEATHSIG = 1
 # Texts of other exceptions may quote what was being worked on, and a tenant's rows are quoted nowhere.
 QUOTABLE_ERRORS = (RuntimeError, MemoryError, OSError)
@@ -66,6 +70,9 @@ class Inbox:
         except FrameBroken as error:
             sys.stderr.write(f"{error}\n")
             os._exit(2)
+        except BaseException as error:  # noqa: BLE001 - out of memory, say: a trainer that hears nothing is of no use
+            _tell_uncaught(type(error), error.__traceback__)
+            os._exit(3)
         os._exit(0)
 
 
@@ -73,6 +80,7 @@ def main() -> None:
     """Serves jobs until the input ends."""
     output = _claim_output()
     _die_with_parent()
+    _tell_of_faults()
     # An interrupt at the terminal reaches the whole group; the worker decides when its trainer ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     inbox = Inbox(os.fdopen(os.dup(0), "rb"))
@@ -116,7 +124,8 @@ def _do(
     should_stop: Callable[[], bool],
 ) -> tuple[dict[str, Any], bytes | None]:
     if job.get("kind") == "inspect" and "path" in job:
-        return {"facts": inspect_directory(Path(job["path"])).to_dict()}, None
+        facts = inspect_directory(Path(job["path"]), on_file=lambda: report({"phase": "reading"}))
+        return {"facts": facts.to_dict()}, None
     return _workshop().do(job, blobs, report=report, should_stop=should_stop)
 
 
@@ -149,6 +158,17 @@ def _die_with_parent() -> None:
     """On Linux the kernel ends this process with its worker, even if no thread of it ever runs again."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _tell_of_faults() -> None:
+    """What ends the process, or holds it up, is told by where it happened: an exception's text may quote a row."""
+    faulthandler.enable()
+    faulthandler.register(STACK_SIGNAL, all_threads=False)
+    sys.excepthook = lambda kind, _, trace: _tell_uncaught(kind, trace)
+
+
+def _tell_uncaught(kind: type[BaseException], trace: TracebackType | None) -> None:
+    sys.stderr.write("".join(traceback.format_tb(trace)) + f"{kind.__name__}\n")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from training_workers.resident import ResidentTrainer, TrainerResult
 @cache
 def resident_trainer() -> ResidentTrainer:
     """This process's trainer: its child keeps the base model in memory from one job to the next."""
-    return ResidentTrainer()
+    return ResidentTrainer(stall_seconds=settings.STALL_SECONDS)
 
 
 def inspect_base_model(attempt: Attempt[BaseModel]) -> None:

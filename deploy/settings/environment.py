@@ -36,6 +36,7 @@ class Environment(BaseSettings):
     max_dataset_bytes: int = Field(8 * 2**30, gt=0)
     lease_seconds: float = Field(30, gt=0)
     beat_seconds: float = Field(5, gt=0)
+    stall_seconds: float = Field(600, gt=0)
     resend_seconds: float = Field(30, gt=0)
     reconcile_seconds: float = Field(5, gt=0)
     max_attempts: int = Field(3, ge=1)

@@ -4,8 +4,10 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html_join
 
 from federation.models import Evaluation, LocalRun
+from federation.selectors import trainer_logs
 from tenants.admin.rows import ServiceRows
 from tenants.admin.tags import percent, thousands
 
@@ -34,9 +36,23 @@ class LocalRunRows(ServiceRows):
         ),
         ("Training", {"fields": ("examples", "progress", "metrics")}),
         ("Update", {"fields": ("update_sha256", "update_size_bytes", "rejection_code")}),
-        ("Work", {"fields": ("attempt", "lease_owner", "lease_expires_at", "created_at", "finished_at")}),
+        (
+            "Work",
+            {
+                "fields": (
+                    "attempt",
+                    "lease_owner",
+                    "lease_expires_at",
+                    "created_at",
+                    "finished_at",
+                    "log_tails",
+                )
+            },
+        ),
     )
-    readonly_fields = ("state_badge", "examples", "identifier", "created_at", "finished_at")
+    readonly_fields = ("state_badge", "examples", "identifier", "created_at", "finished_at", "log_tails")
+    # A library may have quoted what it worked on, and its paths are the platform's.
+    platform_only = ServiceRows.platform_only | {"log_tails"}
     change_form_outer_after_template = "console/local_run.html"
 
     def change_view(
@@ -50,6 +66,15 @@ class LocalRunRows(ServiceRows):
         local_run: LocalRun = self.row_or_404(request, object_id)
         losses = [{"name": local_run.tenant.name, "points": local_run.history}] if local_run.history else []
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), "losses": losses})
+
+    @admin.display(description="What lost trainers wrote last")
+    def log_tails(self, local_run: LocalRun) -> str:
+        """By attempt."""
+        tails = trainer_logs.tails_of(local_run)
+        shown = format_html_join(
+            "", "<p>Attempt {}</p><pre>{}</pre>", ((tail.attempt, "\n".join(tail.lines)) for tail in tails)
+        )
+        return shown or "–"
 
     @admin.display(description="Rows to train on", ordering="n_examples")
     def examples(self, local_run: LocalRun) -> str:

@@ -4,6 +4,7 @@ from federation.models.claims import ClaimClock, ClaimShare
 from federation.models.federations import BaseModel, Enrolment, Federation, Schedule
 from federation.models.prefixes import PrefixVersion, PublishedPrefix, PublishRecord
 from federation.models.rounds import Evaluation, FederatedRound, LocalRun, RoundEvent
+from federation.models.trainer_logs import TrainerLogTail
 from federation.models.webhooks import (
     WebhookAttempt,
     WebhookDelivery,
@@ -26,6 +27,7 @@ __all__ = [
     "PublishedPrefix",
     "RoundEvent",
     "Schedule",
+    "TrainerLogTail",
     "WebhookAttempt",
     "WebhookDelivery",
     "WebhookEndpoint",

@@ -49,8 +49,8 @@ def _each(rows: Iterable[Row], handle: Callable[[Row], None]) -> None:
             log.exception("not_reconciled", subject=row.public_id)
 
 
-def hand_back(row: Leased, *, reason: str) -> None:
-    """End an attempt that came to nothing: the work waits again, or fails after its last attempt.
+def hand_back(row: Leased, *, code: str, reason: str) -> None:
+    """End an attempt that came to nothing: the work waits again, or fails with `code` after its last attempt.
 
     Raises LeaseLost when the row's attempt no longer holds it.
     """
@@ -59,11 +59,11 @@ def hand_back(row: Leased, *, reason: str) -> None:
         if row.attempt >= settings.MAX_ATTEMPTS:
             give_up(
                 row,
-                code="worker_lost",
+                code=code,
                 reason=f"{reason} This was attempt {row.attempt} of {settings.MAX_ATTEMPTS}.",
             )
             return
-        attempts.hand_back(row, reason=reason)
+        attempts.hand_back(row, reason=f"{code}: {reason}")
         dispatch.wake_worker(row)
 
 
@@ -92,7 +92,8 @@ def _take_back(row: Leased) -> None:
                 "lease_expired", subject=row.public_id, attempt=locked.attempt, worker=locked.lease_owner
             )
             locked.write_off()
-            hand_back(locked, reason="Its worker was not heard of within its lease.")
+            reason = "Its worker was not heard of within its lease."
+            hand_back(locked, code="worker_lost", reason=reason)
             reach(FailPoint.TAKEN_BACK)
 
 

@@ -123,7 +123,7 @@ def test_a_worker_that_hands_its_run_back_is_charged_and_so_is_the_next(
     claimed: LocalRun, acme: Tenant
 ) -> None:
     with scoping.tenant(acme.id):
-        reconciling.hand_back(claimed, reason="The trainer died.")
+        reconciling.hand_back(claimed, code="trainer_died", reason="The trainer died.")
     again = steps.claim(claimed)
     let_it_take(again, 30_000)
     steps.submit(again, steps.update_bytes(again, steps.change(0)))

@@ -21,7 +21,7 @@ from tests.conftest import Message
 from tests.factories import ready_federation
 from tests.federation import rounds as steps
 from training_workers.attempts import Attempt, perform
-from training_workers.errors import TrainerDied, TrainerFailed
+from training_workers.errors import TrainerDied, TrainerFailed, WorkerStalled
 from training_workers.resident import StopJob
 
 pytestmark = pytest.mark.django_db
@@ -57,6 +57,7 @@ def test_workers_know_what_to_do_with_each_kind_of_work() -> None:
         TrainerDied(exit_code=-9),
         TrainerFailed(refusal_code="trainer_error", detail="MemoryError", is_unexpected=True),
         OSError("disk full"),
+        WorkerStalled(seconds=600),
     ],
 )
 def test_a_fault_of_the_worker_hands_the_run_back_at_once(
