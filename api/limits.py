@@ -39,6 +39,9 @@ class LimitsStandingSerializer(serializers.Serializer[dict[str, Standing]]):
     dataset_rows = StandingSerializer(help_text="Of all datasets that were found sound.")
     stored_bytes = StandingSerializer(help_text="Of all datasets.")
     device_seconds_per_month = StandingSerializer(help_text="Since the month began (UTC).")
+    concurrent_runs = StandingSerializer(
+        help_text="Attempts at validating, training and evaluating that run now."
+    )
 
 
 class LimitsSerializer(RowSerializer[TenantLimits]):
@@ -49,6 +52,8 @@ class LimitsSerializer(RowSerializer[TenantLimits]):
     dataset_rows = serializers.IntegerField(allow_null=True)
     stored_bytes = serializers.IntegerField(allow_null=True)
     device_seconds_per_month = serializers.IntegerField(allow_null=True)
+    concurrent_runs = serializers.IntegerField(allow_null=True)
+    weight = serializers.IntegerField(help_text="Of its work among the tenants' of a federation.")
 
 
 class NewLimitsSerializer(Body):
@@ -59,6 +64,10 @@ class NewLimitsSerializer(Body):
     dataset_rows = serializers.IntegerField(min_value=0, max_value=_MOST, allow_null=True)
     stored_bytes = serializers.IntegerField(min_value=0, max_value=_MOST, allow_null=True)
     device_seconds_per_month = serializers.IntegerField(min_value=0, max_value=_MOST, allow_null=True)
+    concurrent_runs = serializers.IntegerField(min_value=1, max_value=_MOST_COUNTED, allow_null=True)
+    weight = serializers.IntegerField(
+        min_value=1, max_value=100, help_text="Of its work among the tenants' of a federation."
+    )
 
 
 class UsageFilter(Body):

@@ -82,7 +82,11 @@ class OneLocalRunSerializer(LocalRunSerializer):
     """A local run, with its place among all that waits for a worker, and for operators with what lost attempts left."""
 
     place_in_queue = serializers.SerializerMethodField(
-        help_text="From 1, as things stand; null once it has begun. Work that comes later may go first."
+        help_text="From 1, as things stand; null once it has begun, and while a limit of the tenant holds it back. "
+        "Work that comes later may go first."
+    )
+    estimated_start_seconds = serializers.SerializerMethodField(
+        help_text="Until it begins, at the pace of the last starts; null where none in ten minutes tells it."
     )
 
     log_tails = serializers.SerializerMethodField(
@@ -96,12 +100,17 @@ class OneLocalRunSerializer(LocalRunSerializer):
             return None
         return [LogTailSerializer(tail).data for tail in trainer_logs.tails_of(row)]
 
-    def get_place_in_queue(self, row: LocalRun) -> int | None:
-        """Over all tenants: the platform's to count, and the caller's to know."""
-        if row.state != LocalRunState.QUEUED:
-            return None
-        with scoping.platform():
-            return waiting.place_of(row)
+    def get_place_in_queue(self, _: LocalRun) -> int | None:
+        """Among all tenants' work."""
+        return self._forecast().place
+
+    def get_estimated_start_seconds(self, _: LocalRun) -> float | None:
+        """From now."""
+        return self._forecast().seconds
+
+    def _forecast(self) -> waiting.Forecast:
+        forecast: waiting.Forecast = self.context["forecast"]
+        return forecast
 
 
 class LocalRuns(ApiView):
@@ -134,4 +143,6 @@ class OneLocalRun(ApiView):
     @operation("read_local_run", tag="local-runs", answer=OneLocalRunSerializer)
     def get(self, _: Request) -> Response:
         """Read a local run."""
-        return Response(OneLocalRunSerializer(self.local_run).data)
+        with scoping.platform():  # over all tenants: the platform's to count, and the caller's to know
+            forecast = waiting.forecast(self.local_run)
+        return Response(OneLocalRunSerializer(self.local_run, context={"forecast": forecast}).data)

@@ -52,6 +52,11 @@ def wake_workers(rows: Sequence[Leased]) -> None:
         send(WORK, queue=GPU_QUEUE, about=type(row).__name__)
 
 
+def wake_any() -> None:
+    """Tell the training side that some waiting work may begin which could not before."""
+    send(WORK, queue=GPU_QUEUE)
+
+
 def broker_answers() -> bool:
     """Whether the broker answers within seconds; a reason why not goes to the log."""
     patience = {"socket_timeout": PING_SECONDS, "socket_connect_timeout": PING_SECONDS}

@@ -48,6 +48,8 @@ class LimitsForm(ServiceForm):
     dataset_rows = _amount()
     stored_bytes = _amount()
     device_seconds_per_month = _amount()
+    concurrent_runs = _amount(least=1)
+    weight = forms.IntegerField(min_value=1, max_value=100, initial=1, widget=UnfoldAdminIntegerFieldWidget())
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

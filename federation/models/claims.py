@@ -22,6 +22,8 @@ class ClaimClock(models.Model):
     id = models.SmallIntegerField(primary_key=True)
     tenants = models.FloatField(default=0.0)
     federations = models.FloatField(default=0.0)
+    last_start_at = models.DateTimeField(null=True)
+    seconds_per_start = models.FloatField(null=True, help_text="A running mean, while work begins.")
 
     class Meta:
         verbose_name = "claim clock"

@@ -108,6 +108,7 @@ class LocalRun(TenantOwned, Leased):
             models.Index(
                 fields=["created_at"], condition=Q(state=LocalRunState.QUEUED), name="local_run_waiting"
             ),
+            models.Index(fields=["tenant"], condition=Q(state=LocalRunState.RUNNING), name="local_run_held"),
         ]
 
     def __str__(self) -> str:
@@ -181,6 +182,9 @@ class Evaluation(TenantOwned, Leased):
         indexes = [
             models.Index(
                 fields=["created_at"], condition=Q(state=EvaluationState.QUEUED), name="evaluation_waiting"
+            ),
+            models.Index(
+                fields=["tenant"], condition=Q(state=EvaluationState.RUNNING), name="evaluation_held"
             ),
         ]
 

@@ -6,11 +6,13 @@ from uuid import UUID
 
 from django.db.models import Count
 
-from federation.models import LocalRun
+from federation.models import Evaluation, LocalRun
 from federation.states import ROUND_LIVE
 from tenants import selectors
-from tenants.models import TenantLimits
+from tenants.models import Dataset, Tenant, TenantLimits
 from tenants.services import request_rate
+
+_WORK = (LocalRun, Evaluation, Dataset)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ def rounds_in_flight(*, tenant_ids: Collection[UUID]) -> dict[UUID, int]:
     return dict(live.values_list("tenant").annotate(n=Count("federated_round")))
 
 
+def _n_held(tenant: Tenant) -> int:
+    """Attempts at the tenant's work that are under way."""
+    held = (model.objects.filter(tenant=tenant, lease_expires_at__isnull=False) for model in _WORK)
+    return sum(rows.count() for rows in held)
+
+
 def standing(*, limits: TenantLimits) -> dict[str, Standing]:
     """Every limit of a tenant beside what is used, by the limit's name."""
     tenant = limits.tenant
@@ -37,5 +45,6 @@ def standing(*, limits: TenantLimits) -> dict[str, Standing]:
         "dataset_rows": selectors.dataset_rows(tenant=tenant),
         "stored_bytes": selectors.stored_bytes(tenant=tenant),
         "device_seconds_per_month": round(float(spent), 3),
+        "concurrent_runs": _n_held(tenant),
     }
     return {name: Standing(limit=getattr(limits, name), used=amount) for name, amount in used.items()}

@@ -9,7 +9,7 @@ from tenants.models.tenants import Tenant
 
 
 class TenantLimits(TenantOwned):
-    """One tenant's limits, made with it. None means no limit; a change holds from the next request on."""
+    """One tenant's limits and its weight, made with it. None means no limit; changes hold from the next request on."""
 
     id_prefix = "lim"
 
@@ -19,10 +19,21 @@ class TenantLimits(TenantOwned):
     dataset_rows = models.PositiveBigIntegerField(null=True, default=10_000_000)
     stored_bytes = models.PositiveBigIntegerField(null=True, default=50 * 10**9)
     device_seconds_per_month = models.PositiveBigIntegerField(null=True, default=1_000_000)
+    concurrent_runs = models.PositiveIntegerField(
+        null=True, help_text="Attempts at validating, training and evaluating that run at once."
+    )
+    weight = models.PositiveSmallIntegerField(
+        default=1, help_text="Of its work among the tenants' of a federation."
+    )
 
     class Meta:
         verbose_name = "tenant limits"
         verbose_name_plural = "tenant limits"
+        constraints = [
+            models.CheckConstraint(
+                condition=models.Q(weight__gte=1, weight__lte=100), name="tenant_limits_weight_in_range"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"Limits of {self.tenant}"

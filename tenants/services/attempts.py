@@ -7,8 +7,9 @@ from uuid import UUID
 
 from django.db import transaction
 
+from tenants import dispatch
 from tenants.leases import Leased
-from tenants.models import TenantOwned
+from tenants.models import TenantLimits, TenantOwned
 from tenants.services import usage
 from tenants.services.usage import Amount
 
@@ -29,6 +30,7 @@ def end(row: Leased, target: str, *, reason: str = "", **changes: object) -> Non
     with transaction.atomic():
         row.lock_held()
         _charge([(row, row.end_attempt(target, reason=reason, **changes))])
+        _give_places_on([row])
 
 
 def hand_back(row: Leased, *, reason: str) -> None:
@@ -48,7 +50,19 @@ def interrupt(rows: Iterable[tuple[Leased, str]], *, reason: str) -> None:
     All that a transaction interrupts goes into one call: see `usage.add`.
     """
     with transaction.atomic():
-        _charge([(row, row.end_attempt(target, reason=reason)) for row, target in rows])
+        ended = [(row, row.end_attempt(target, reason=reason)) for row, target in rows]
+        _charge(ended)
+        _give_places_on([row for row, lasted in ended if lasted])
+
+
+def _give_places_on(rows: Iterable[Leased]) -> None:
+    """Wake a worker for each attempt of a tenant whose attempts are limited: other work may have waited for that."""
+    tenant_ids = [row.tenant_id for row in rows if isinstance(row, TenantOwned)]
+    limited = TenantLimits.objects.filter(tenant__in=set(tenant_ids), concurrent_runs__isnull=False)
+    known = set(limited.values_list("tenant_id", flat=True)) if tenant_ids else set()
+    for tenant_id in tenant_ids:
+        if tenant_id in known:
+            dispatch.wake_any()
 
 
 def _charge(ended: Iterable[tuple[Leased, timedelta]]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from django.db import transaction
 
-from tenants import selectors
+from tenants import dispatch, selectors
 from tenants.errors import QuotaDatasetRows, QuotaExceeded, QuotaStoredBytes
 from tenants.models import Tenant, TenantLimits
 from tenants.services import audit
@@ -15,7 +15,10 @@ FIELDS = (
     "dataset_rows",
     "stored_bytes",
     "device_seconds_per_month",
+    "concurrent_runs",
+    "weight",
 )
+_N_WOKEN = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ def set_limits(
     dataset_rows: int | None,
     stored_bytes: int | None,
     device_seconds_per_month: int | None,
+    concurrent_runs: int | None,
+    weight: int,
 ) -> TenantLimits:
     """Replace a tenant's limits. What is beyond a lower limit already stays; only more of it is refused."""
     with transaction.atomic():
@@ -59,8 +64,13 @@ def set_limits(
         limits.dataset_rows = dataset_rows
         limits.stored_bytes = stored_bytes
         limits.device_seconds_per_month = device_seconds_per_month
+        limits.concurrent_runs = concurrent_runs
+        limits.weight = weight
         limits.save(update_fields=FIELDS)
         audit.record(action="limits.set", subject=limits, before=before, after=audit.fields(limits, *FIELDS))
+        # What a limit held back may begin now: a piece of work for each message, the reconciler repeats the others'.
+        for _ in range(_N_WOKEN):
+            dispatch.wake_any()
     return limits
 
 

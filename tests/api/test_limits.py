@@ -24,12 +24,14 @@ from tests.tenants.test_limits import limit
 
 pytestmark = pytest.mark.django_db
 ROWS = b"text,label\nfine,good\n"
-NONE = {
+NONE: dict[str, int | None] = {
     "requests_per_minute": None,
     "rounds_in_flight": None,
     "dataset_rows": None,
     "stored_bytes": None,
     "device_seconds_per_month": None,
+    "concurrent_runs": None,
+    "weight": 1,
 }
 
 
@@ -162,6 +164,7 @@ def test_limits_are_read_beside_what_is_used(
         "dataset_rows": {"limit": None, "used": 10},
         "stored_bytes": {"limit": 500, "used": 100},
         "device_seconds_per_month": {"limit": None, "used": 12.5},
+        "concurrent_runs": {"limit": None, "used": 0},
     }
     assert operator_client.get(path(acme, "limits/standing")).json() == read
     assert_same_as_unknown(globex_client, "/api/v1/tenants/{}/limits", acme.public_id)
@@ -178,6 +181,10 @@ def test_only_operators_set_limits(acme_client: APIClient, acme: Tenant, globex_
         ({"requests_per_minute": 0}, {("requests_per_minute", "min_value")}),
         ({"stored_bytes": -1}, {("stored_bytes", "min_value")}),
         ({"dataset_rows": 2**53 + 1}, {("dataset_rows", "max_value")}),
+        ({"concurrent_runs": 0}, {("concurrent_runs", "min_value")}),
+        ({"weight": 0}, {("weight", "min_value")}),
+        ({"weight": 101}, {("weight", "max_value")}),
+        ({"weight": None}, {("weight", "null")}),
         ({"rounds": 1}, {("rounds", "unknown_field")}),
     ],
 )

@@ -38,6 +38,7 @@ def test_a_tenant_reads_its_own(
     assert acme_client.get(f"{PATH}/{own.public_id}").json() == {
         **body,
         "place_in_queue": 1,
+        "estimated_start_seconds": None,
         "log_tails": None,
     }
     assert body["id"] == own.public_id

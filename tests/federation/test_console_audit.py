@@ -107,7 +107,7 @@ FORMS: dict[type[Model], tuple[str, Callable[[], dict[str, Any]]]] = {
     ),
     TenantLimits: (
         "limits.set",
-        lambda: {"tenant": str(TenantFactory.create().pk), "requests_per_minute": "60"},
+        lambda: {"tenant": str(TenantFactory.create().pk), "requests_per_minute": "60", "weight": "1"},
     ),
     Schedule: (
         "schedule.set",

@@ -35,11 +35,13 @@ def test_the_page_shows_limits_used_and_days(operator: Client, acme: Tenant, glo
 def test_an_operator_sets_limits_by_a_form_that_knows_them(operator: Client, acme: Tenant) -> None:
     limit(acme, stored_bytes=777)
     assert "stored_bytes=777" in text_of(operator.get(change_url(limits_of(acme))))
-    sent = {"tenant": str(acme.pk), "requests_per_minute": "60", "dataset_rows": "0"}
+    sent = {"tenant": str(acme.pk), "requests_per_minute": "60", "dataset_rows": "0", "weight": "3"}
     answer = operator.post(add_url(TenantLimits), sent)
     assert (answer.status_code, answer["Location"]) == (302, change_url(limits_of(acme)))
     limits = limits_of(acme)
     assert (limits.requests_per_minute, limits.dataset_rows, limits.stored_bytes) == (60, 0, None)
+    assert (limits.weight, limits.concurrent_runs) == (3, None)
+    assert "weight 3 among" in text_of(operator.get(change_url(limits)))
 
 
 def test_a_viewer_sees_the_page_without_the_form(viewer: Client, acme: Tenant) -> None:

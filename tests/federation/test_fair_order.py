@@ -1,19 +1,24 @@
 """Which waiting work begins next: no tenant and no federation waits for all that another has queued."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
+from pytest_django import DjangoCaptureOnCommitCallbacks
 
-from federation.models import ClaimShare, Evaluation, Federation, LocalRun
-from federation.selectors.waiting import place_of
+from federation.models import ClaimClock, ClaimShare, Evaluation, Federation, LocalRun
+from federation.selectors.waiting import Forecast, forecast
 from federation.services.claiming import claim_next
 from federation.services.federations import change_federation
 from federation.services.rounds import cancel_round
 from federation.states import BaseModelState, EvaluationState, Priority
-from tenants import scoping
+from tenants import dispatch, scoping
 from tenants.leases import Leased
 from tenants.models import Dataset, Tenant
+from tenants.services import attempts
 from tenants.states import DatasetState
+from tests.conftest import Message
 from tests.factories import (
     BaseModelFactory,
     DatasetFactory,
@@ -24,8 +29,10 @@ from tests.factories import (
     LocalRunFactory,
     PrefixVersionFactory,
     TenantFactory,
+    UsageDayFactory,
 )
 from tests.racing import at_once
+from tests.tenants.test_limits import limit
 
 pytestmark = pytest.mark.django_db
 
@@ -42,6 +49,20 @@ def in_training(tenants: Iterable[Tenant]) -> Federation:
 
 def tenants(n: int) -> list[Tenant]:
     return [TenantFactory.create() for _ in range(n)]
+
+
+def asked_for_scores(tenants: Iterable[Tenant], *, n_each: int) -> None:
+    """Evaluations of one federation that wait."""
+    version = PrefixVersionFactory.create()
+    for tenant in tenants:
+        for _ in range(n_each):
+            EvaluationFactory.create(
+                version=version,
+                dataset=DatasetFactory.create(tenant=tenant),
+                state=EvaluationState.QUEUED,
+                accuracy=None,
+                n_rows=None,
+            )
 
 
 def begin() -> Leased | None:
@@ -87,18 +108,16 @@ def test_a_tenant_with_one_run_starts_after_one_more_of_a_tenant_with_hundreds(
 
 
 def test_tenants_of_a_federation_take_turns(acme: Tenant, globex: Tenant) -> None:
-    version = PrefixVersionFactory.create()
-    for tenant in (acme, globex):
-        for _ in range(4):
-            EvaluationFactory.create(
-                version=version,
-                dataset=DatasetFactory.create(tenant=tenant),
-                state=EvaluationState.QUEUED,
-                accuracy=None,
-                n_rows=None,
-            )
+    asked_for_scores([acme, globex], n_each=4)
     order = [row.tenant_id for _ in range(8) if isinstance(row := begin(), Evaluation)]
     assert order == [acme.id, globex.id] * 4
+
+
+def test_a_tenant_of_twice_the_weight_has_twice_the_starts(acme: Tenant, globex: Tenant) -> None:
+    asked_for_scores([acme, globex], n_each=6)
+    limit(acme, weight=2)
+    order = [row.tenant_id for _ in range(9) if isinstance(row := begin(), Evaluation)]
+    assert (order.count(acme.id), order.count(globex.id)) == (6, 3)
 
 
 def test_a_large_federation_does_not_crowd_out_a_small_one() -> None:
@@ -175,7 +194,117 @@ def test_the_place_in_the_order_is_that_in_which_work_begins(acme: Tenant, globe
     in_training([globex, *tenants(4)])
     with scoping.platform():
         waiting = list(LocalRun.objects.all())
-        foreseen = {place_of(run): run.pk for run in waiting}
+        foreseen = {forecast(run).place: run.pk for run in waiting}
     assert [foreseen[place] for place in range(1, 9)] == [run.pk for run in begun(8)]
     with scoping.platform():
-        assert place_of(waiting[0]) is None, "it has begun"
+        assert forecast(waiting[0]) == Forecast(place=None, seconds=None), "it has begun"
+
+
+def test_a_tenant_with_as_many_attempts_as_it_may_have_is_passed_over(acme: Tenant, globex: Tenant) -> None:
+    limit(acme, concurrent_runs=2)
+    for _ in range(4):
+        in_training([acme])
+    in_training([globex])
+    assert [run.tenant for run in begun(3)].count(acme) == 2
+    assert begin() is None
+    limit(acme, concurrent_runs=3)
+    assert [run.tenant for run in begun(1)] == [acme]
+    assert begin() is None
+
+
+def test_work_of_every_kind_counts_and_waits(acme: Tenant) -> None:
+    limit(acme, concurrent_runs=1)
+    in_training([acme])
+    asked_for_scores([acme], n_each=1)
+    DatasetFactory.create(tenant=acme, state=DatasetState.VALIDATING)
+    kinds = set()
+    for _ in range(3):
+        row = begin()
+        assert row is not None
+        assert begin() is None, f"{row} is under way"
+        kinds.add(type(row))
+        with scoping.platform():
+            attempts.interrupt([(row, "failed" if type(row) is not Dataset else "refused")], reason="A test.")
+    assert kinds == {LocalRun, Evaluation, Dataset}
+
+
+def test_what_waits_for_a_limit_has_no_place(acme: Tenant, globex: Tenant) -> None:
+    limit(acme, concurrent_runs=1)
+    in_training([acme])
+    begun(1)
+    in_training([acme])
+    in_training([globex])
+    with scoping.platform():
+        places = {run.tenant.name: forecast(run).place for run in LocalRun.objects.filter(state="queued")}
+    assert places == {"Acme": None, "Globex": 1}
+
+
+@pytest.mark.parametrize("end", ["submit", "cancel"])
+def test_a_place_that_becomes_free_is_told_at_once(
+    acme: Tenant,
+    globex: Tenant,
+    end: str,
+    sent_messages: list[Message],
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    limit(acme, concurrent_runs=1)
+    in_training([acme, globex])
+    in_training([acme])
+    first, *_ = begun(2)
+    sent_messages.clear()
+    with django_capture_on_commit_callbacks(execute=True), scoping.platform():
+        if end == "cancel":
+            cancel_round(federated_round=first.federated_round, actor="operator:anna")
+        else:
+            attempts.end(first, "submitted")
+    assert [message for message in sent_messages if message.task_name == dispatch.WORK] == [
+        Message(dispatch.WORK, [], dispatch.GPU_QUEUE)
+    ]
+    assert [run.tenant for run in begun(1)] == [acme]
+
+
+def test_runs_of_a_tenant_that_has_spent_its_month_do_not_begin(acme: Tenant, globex: Tenant) -> None:
+    limit(acme, device_seconds_per_month=100)
+    in_training([acme, globex])
+    asked_for_scores([acme], n_each=1)
+    UsageDayFactory.create(tenant=acme, device_seconds=60)
+    UsageDayFactory.create(
+        tenant=acme, day=timezone.now().date().replace(day=1) - timedelta(days=1), device_seconds=999
+    )
+    with scoping.platform():
+        waiting = LocalRun.objects.get(tenant=acme)
+        assert forecast(waiting).place is not None, "the last month's seconds are no more"
+    limit(acme, device_seconds_per_month=60)
+    rows = [begin() for _ in range(3)]
+    assert [type(row) for row in rows if row].count(LocalRun) == 1
+    assert {type(row) for row in rows} == {LocalRun, Evaluation, type(None)}
+    with scoping.platform():
+        assert forecast(waiting).place is None
+
+
+def test_the_time_until_a_run_begins_follows_from_its_place_and_the_last_starts() -> None:
+    in_training(tenants(6))
+
+    def foreseen() -> list[float | None]:
+        with scoping.platform():
+            waiting = LocalRun.objects.filter(state="queued")
+            return sorted((forecast(run).seconds for run in waiting), key=lambda seconds: seconds or 0)
+
+    def let_pass(seconds: float) -> None:
+        with scoping.platform():
+            ago = timezone.now() - timedelta(seconds=seconds)
+            assert ClaimClock.objects.update(last_start_at=ago) == 1
+
+    assert set(foreseen()) == {None}, "nothing has begun yet"
+    begun(1)
+    assert set(foreseen()) == {None}, "one start tells no pace"
+    let_pass(20)
+    begun(1)
+    assert foreseen() == pytest.approx([20, 40, 60, 80], rel=0.05)
+    let_pass(70)
+    begun(1)
+    assert foreseen() == pytest.approx([30, 60, 90], rel=0.05)
+    let_pass(601)
+    assert set(foreseen()) == {None}, "long ago"
+    begun(1)
+    assert set(foreseen()) == {None}, "the pause tells nothing of the workers"
