@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("tenants", "0008_limits_and_usage")]
+    dependencies: ClassVar = [("tenants", "0009_shared_cache")]
     operations: ClassVar = [
         migrations.AddField(
             model_name="tenantlimits",

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("federation", "0009_trainer_log_tail")]
+    dependencies: ClassVar = [("federation", "0011_trainer_log_tail")]
     operations: ClassVar = [
         migrations.AddIndex(
             model_name="localrun",
