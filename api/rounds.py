@@ -39,6 +39,10 @@ class RoundSerializer(RowSerializer[FederatedRound]):
     due_at = serializers.DateTimeField(allow_null=True, help_text="Where a schedule opened it.")
     finished_at = serializers.DateTimeField(allow_null=True)
     n_local_runs = serializers.SerializerMethodField(help_text="By state.")
+    n_still_ending = serializers.SerializerMethodField(
+        help_text="Local runs and evaluations that were called off and whose workers have not yet stopped: they do "
+        "with their next heartbeat, or are lost with their lease."
+    )
     phase_seconds = serializers.SerializerMethodField(help_text="By phase; the current one until now.")
     up_bytes = serializers.SerializerMethodField(help_text="Updates that workers sent.")
     down_bytes = serializers.SerializerMethodField(help_text="Versions that workers fetched.")
@@ -46,6 +50,10 @@ class RoundSerializer(RowSerializer[FederatedRound]):
     def get_n_local_runs(self, row: FederatedRound) -> dict[str, int]:
         """By state."""
         return self._measures(row).n_local_runs
+
+    def get_n_still_ending(self, row: FederatedRound) -> int:
+        """Now."""
+        return self._measures(row).n_still_ending
 
     def get_phase_seconds(self, row: FederatedRound) -> dict[str, float]:
         """By phase."""

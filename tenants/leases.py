@@ -32,6 +32,12 @@ class Leased(Stateful):
     claimed_at = models.DateTimeField(
         null=True, blank=True, help_text="When the attempt that holds it began."
     )
+    stopping_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Called off while a worker held it, which may be busy with it so long; none: it has stopped.",
+    )
     sent_at = models.DateTimeField(null=True, blank=True)
     n_sent = models.PositiveIntegerField(default=0)
 
@@ -103,6 +109,19 @@ class Leased(Stateful):
             lasted = self._held_for()
             self.move_to(target, reason=reason, **_NOBODYS, **changes)
             return lasted
+
+    def acknowledge_stop(self) -> None:
+        """Note, as the worker of this attempt, that it is no longer busy with work that was called off."""
+        ended = type(self)._base_manager.filter(
+            pk=self.pk, attempt=self.attempt, stopping_until__isnull=False
+        )
+        with transaction.atomic():
+            if ended.update(stopping_until=None):
+                self.refresh_from_db(fields=["state", "stopping_until"])
+                self.record_stop()
+
+    def record_stop(self) -> None:
+        """Append an event about it; runs within its transaction. Rows without events have nothing to add."""
 
     def free_lease(self) -> timedelta:
         """Take the row from whoever holds it and leave its state. Returns for how long it was held."""

@@ -98,6 +98,8 @@ def perform(attempt: Attempt[Row], work: Callable[[Attempt[Row]], None]) -> None
                 _end(row, error)
     except (StopJob, LeaseLost) as stop:
         log.info("attempt_stopped", subject=row.public_id, attempt=row.attempt, reason=str(stop))
+        with attempt.scope():
+            row.acknowledge_stop()
 
 
 def _end(row: Leased, error: Exception) -> None:

@@ -1,6 +1,6 @@
 """Rounds, the tenants' local runs within them, evaluations of versions, and the events of all these."""
 
-from typing import Self
+from typing import Final, Self
 
 from django.db import models
 from django.db.models import Q
@@ -26,6 +26,8 @@ from federation.states import (
 from tenants.leases import Leased
 from tenants.models import Dataset, Tenant, TenantOwned
 from tenants.transitions import Stateful
+
+LOCAL_RUN_STOPPED: Final = "local_run.stopped"
 
 
 class FederatedRound(Stateful):
@@ -132,6 +134,15 @@ class LocalRun(TenantOwned, Leased):
 
     def record_move(self, origin: str) -> None:
         self._record(origin, self.state_reason)
+
+    def record_stop(self) -> None:
+        RoundEvent.objects.create(
+            federated_round=self.federated_round,
+            tenant=self.tenant,
+            kind=LOCAL_RUN_STOPPED,
+            message="Its worker has stopped.",
+            data={"local_run": self.public_id, "attempt": self.attempt},
+        )
 
     def _record(self, origin: str, message: str) -> None:
         RoundEvent.objects.create(

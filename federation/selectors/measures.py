@@ -10,18 +10,25 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Avg, Count, Min, Sum
+from django.db.models import Avg, Count, Min, Q, Sum
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from federation.models import Evaluation, FederatedRound, LocalRun, PrefixVersion, RoundEvent
 from federation.states import ROUND_LIVE, EvaluationState, RoundState
 
+_N_STILL_ENDING = Count("id", filter=Q(stopping_until__gt=Now()))
+
 
 @dataclass
 class RoundMeasures:
-    """One round: its local runs by state, seconds by phase so far, payload bytes to and from the workers."""
+    """One round: its local runs by state, seconds by phase so far, payload bytes to and from the workers.
+
+    `n_still_ending` is its work that was called off and whose workers have not yet acknowledged that.
+    """
 
     n_local_runs: dict[str, int] = field(default_factory=dict)
+    n_still_ending: int = 0
     phase_seconds: dict[str, float] = field(default_factory=dict)
     down_bytes: int = 0
     up_bytes: int = 0
@@ -44,11 +51,13 @@ def measure_rounds(rounds: Sequence[FederatedRound]) -> dict[object, RoundMeasur
     for group in _local_runs(rounds):
         measured = measures[group["federated_round"]]
         measured.n_local_runs[group["state"]] = group["n"]
+        measured.n_still_ending += group["n_still_ending"]
         measured.up_bytes += group["up_bytes"] or 0
         measured.down_bytes += parents[group["federated_round"]] * group["n_fetched"]
     candidates = {one.pk: one.candidate_version.size_bytes for one in rounds if one.candidate_version}
     for group in _evaluations(list(candidates)):
         key = group["version__made_in_round"]
+        measures[key].n_still_ending += group["n_still_ending"]
         measures[key].down_bytes += candidates[key] * group["n_fetched"]
     moves = _moves(rounds)
     for one in rounds:
@@ -72,7 +81,7 @@ def _local_runs(rounds: Sequence[FederatedRound]) -> Iterable[Mapping[str, Any]]
     """Every attempt fetches the parent version; an update comes up once."""
     grouped = LocalRun.objects.filter(federated_round__in=rounds).values("federated_round", "state")
     measured = grouped.annotate(n=Count("id"), up_bytes=Sum("update_size_bytes"), n_fetched=Sum("attempt"))
-    return measured.order_by("state")
+    return measured.annotate(n_still_ending=_N_STILL_ENDING).order_by("state")
 
 
 def _evaluations(round_keys: Sequence[UUID]) -> Iterable[Mapping[str, Any]]:
@@ -80,7 +89,7 @@ def _evaluations(round_keys: Sequence[UUID]) -> Iterable[Mapping[str, Any]]:
     grouped = Evaluation.objects.filter(version__made_in_round__in=round_keys).values(
         "version__made_in_round"
     )
-    return grouped.annotate(n_fetched=Sum("attempt"))
+    return grouped.annotate(n_fetched=Sum("attempt"), n_still_ending=_N_STILL_ENDING)
 
 
 def _moves(rounds: Sequence[FederatedRound]) -> dict[object, list[tuple[str, datetime]]]:

@@ -6,6 +6,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import F
 
 from tenants import dispatch
 from tenants.leases import Leased
@@ -47,10 +48,14 @@ def hand_back(row: Leased, *, reason: str) -> None:
 def interrupt(rows: Iterable[tuple[Leased, str]], *, reason: str) -> None:
     """Move rows to their targets, whoever holds them, and charge the time until now; no worker can end them any more.
 
+    A worker that holds one learns it with its next beat, and acknowledges it; until then, but no longer than its lease
+    would have lasted, it is known to be busy.
+
     All that a transaction interrupts goes into one call: see `usage.add`.
     """
     with transaction.atomic():
-        ended = [(row, row.end_attempt(target, reason=reason)) for row, target in rows]
+        busy = {"stopping_until": F("lease_expires_at")}
+        ended = [(row, row.end_attempt(target, reason=reason, **busy)) for row, target in rows]
         _charge(ended)
         _give_places_on([row for row, lasted in ended if lasted])
 

@@ -78,10 +78,9 @@ def test_a_trainer_that_reads_nothing_holds_no_worker_up(
     assert trainer.run(inspect(tiny_directory)).result["facts"]["n_layers"] == 2
 
 
-def test_slow_work_that_tells_of_itself_is_no_stall(
-    trainer: ResidentTrainer, tiny_directory: Path, tmp_path: Path
+def test_each_file_of_a_base_model_is_told_of_so_that_a_large_one_is_no_stall(
+    trainer: ResidentTrainer, tiny_directory: Path
 ) -> None:
-    """Each file of a base model is told of: one that takes minutes to read as a whole is not silent."""
     phases: list[str] = []
     trainer.run(inspect(tiny_directory), on_event=lambda event: phases.append(event["phase"]))
     assert len(phases) > 2

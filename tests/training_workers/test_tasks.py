@@ -7,11 +7,13 @@ from unittest.mock import Mock
 import pytest
 from celery import current_app
 from django.db import InterfaceError, OperationalError
+from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks
+from rest_framework.test import APIClient
 
 import training_workers.tasks as tasks
-from federation.models import LocalRun
-from federation.services import rounds
+from federation.models import LocalRun, RoundEvent
+from federation.services import reconciling, rounds
 from federation.services.claiming import KINDS
 from federation.services.reconciling import LEASED
 from federation.states import LocalRunState
@@ -20,6 +22,7 @@ from tenants.errors import DatasetEmpty, LeaseLost
 from tests.conftest import Message
 from tests.factories import ready_federation
 from tests.federation import rounds as steps
+from tests.keys import new_client
 from training_workers.attempts import Attempt, perform
 from training_workers.errors import TrainerDied, TrainerFailed, WorkerStalled
 from training_workers.resident import StopJob
@@ -97,6 +100,61 @@ def test_a_run_whose_round_was_canceled_stops_at_its_next_beat(local_run: LocalR
         running.beat()
 
     assert attempt(local_run, work).state == LocalRunState.CANCELED
+
+
+def test_a_worker_acknowledges_that_its_run_was_called_off(
+    local_run: LocalRun, operator_client: APIClient
+) -> None:
+    federated_round = local_run.federated_round
+    path = f"/api/v1/rounds/{federated_round.public_id}"
+
+    def told(client: APIClient) -> int:
+        n_still_ending: int = client.get(path).json()["n_still_ending"]
+        return n_still_ending
+
+    def work(running: Attempt[LocalRun]) -> None:
+        assert told(operator_client) == 0
+        with scoping.platform():
+            rounds.cancel_round(federated_round=federated_round, actor="operator:anna")
+        assert told(operator_client) == 1, "of the three runs one was under way"
+        assert told(new_client(local_run.tenant)) == 1
+        assert told(new_client(others.tenant)) == 0
+        running.beat()
+
+    others = steps.runs_of(federated_round)[1]
+    stopped = attempt(local_run, work)
+    assert stopped.state == LocalRunState.CANCELED
+    assert told(operator_client) == 0
+    with scoping.platform():
+        events = RoundEvent.objects.filter(kind="local_run.stopped")
+        assert [event.tenant_id for event in events] == [local_run.tenant_id]
+
+
+def test_what_no_worker_acknowledges_ends_with_its_lease(
+    local_run: LocalRun, operator_client: APIClient
+) -> None:
+    claimed = steps.claim(local_run)
+    with scoping.platform():
+        rounds.cancel_round(federated_round=local_run.federated_round, actor="operator:anna")
+    path = f"/api/v1/rounds/{local_run.federated_round.public_id}"
+    assert operator_client.get(path).json()["n_still_ending"] == 1
+    assert steps.reload(claimed).stopping_until == claimed.lease_expires_at
+    with scoping.platform():
+        LocalRun.objects.filter(pk=local_run.pk).update(stopping_until=timezone.now())
+    assert operator_client.get(path).json()["n_still_ending"] == 0
+
+
+def test_only_the_attempt_that_was_called_off_acknowledges_it(local_run: LocalRun) -> None:
+    stale = steps.claim(local_run)
+    with scoping.tenant(local_run.tenant_id):
+        reconciling.hand_back(stale, code="worker_lost", reason="It was not heard of.")
+    steps.claim(local_run)
+    with scoping.platform():
+        rounds.cancel_round(federated_round=local_run.federated_round, actor="operator:anna")
+        stale.attempt = 1
+        stale.acknowledge_stop()
+        assert LocalRun.objects.get(pk=local_run.pk).stopping_until is not None
+        assert not RoundEvent.objects.filter(kind="local_run.stopped").exists()
 
 
 def test_progress_is_written_while_the_lease_is_held(local_run: LocalRun) -> None:
