@@ -20,7 +20,8 @@ def test_a_worker_that_comes_back_late_finds_its_run_done_by_another(platform: R
     started = platform.start_round(platform.make_federation("stopped", n_steps=1_000))
 
     def both_train(found: dict[str, Any]) -> bool:
-        return sum(run["state"] == "running" and "step" in run["progress"] for run in found["results"]) == 2
+        n = sum(run["state"] == "running" and "step" in run["progress"] for run in found["results"])
+        return n == 2
 
     wait_for(platform.operator, f"local-runs?round={started['id']}", both_train)
     stopped = platform.platform.pids("gpu")[0]

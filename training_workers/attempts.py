@@ -96,6 +96,9 @@ def perform(attempt: Attempt[Row], work: Callable[[Attempt[Row]], None]) -> None
         except Exception as error:  # noqa: BLE001 - the row must not hang until its lease runs out
             with attempt.scope():
                 _end(row, error)
+            if _is_full(error):
+                # Another worker may have room: this one would else take all that waits, and lose it.
+                time.sleep(settings.BEAT_SECONDS)
     except (StopJob, LeaseLost) as stop:
         log.info("attempt_stopped", subject=row.public_id, attempt=row.attempt, reason=str(stop))
         with attempt.scope():
@@ -114,13 +117,15 @@ def _end(row: Leased, error: Exception) -> None:
             reconciling.give_up(row, code=error.refusal_code, reason=str(error))
         case PreludeError():
             reconciling.give_up(row, code=error.code, reason=str(error))
+        case _ if _is_full(error):
+            log.error("disk_full", subject=row.public_id, attempt=row.attempt, exc_info=error)
+            reconciling.hand_back(
+                row, code="disk_full", reason="The storage, or a disk of the worker, is full."
+            )
         case _:
             log.error("attempt_broke", subject=row.public_id, attempt=row.attempt, exc_info=error)
-            reconciling.hand_back(row, code="worker_failed", reason=_told(error))
+            reconciling.hand_back(row, code="worker_failed", reason=f"The worker met {type(error).__name__}.")
 
 
-def _told(error: Exception) -> str:
-    """The exception's name; its own text may quote what was worked on."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The worker's disk, or the storage, is full."
-    return f"The worker met {type(error).__name__}."
+def _is_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,19 +1,21 @@
 """The training side's tasks and attempts: names that dispatch sends, and what becomes of a row when work goes wrong."""
 
+import errno
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from celery import current_app
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
-from pytest_django import DjangoCaptureOnCommitCallbacks
+from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from rest_framework.test import APIClient
 
 import training_workers.tasks as tasks
 from federation.models import LocalRun, RoundEvent
-from federation.services import reconciling, rounds
+from federation.services import local_runs, reconciling, rounds
 from federation.services.claiming import KINDS
 from federation.services.reconciling import LEASED
 from federation.states import LocalRunState
@@ -142,6 +144,33 @@ def test_what_no_worker_acknowledges_ends_with_its_lease(
     with scoping.platform():
         LocalRun.objects.filter(pk=local_run.pk).update(stopping_until=timezone.now())
     assert operator_client.get(path).json()["n_still_ending"] == 0
+
+
+def test_a_full_disk_hands_the_run_back_with_nothing_half_written_and_the_worker_goes_on(
+    local_run: LocalRun, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(settings.STORAGES["blobs"]["OPTIONS"]["location"])
+
+    def work(running: Attempt[LocalRun]) -> None:
+        update = steps.update_bytes(running.row, steps.change(0))
+        with running.scope():
+            local_runs.submit_update(local_run=running.row, update=update, metrics={})
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    rests: list[float] = []
+    before = {path for path in root.rglob("*") if path.is_file()}
+    with monkeypatch.context() as full:
+        full.setattr("os.fsync", refuse)
+        full.setattr("time.sleep", rests.append)
+        waiting = attempt(local_run, work)
+    assert waiting.state == LocalRunState.QUEUED
+    assert waiting.state_reason == "disk_full: The storage, or a disk of the worker, is full."
+    assert (waiting.update_sha256, waiting.update_size_bytes) == ("", None)
+    assert {path for path in root.rglob("*") if path.is_file()} == before
+    assert rests == [settings.BEAT_SECONDS], "others take the work meanwhile"
+    assert attempt(local_run, work).state == LocalRunState.SUBMITTED
 
 
 def test_only_the_attempt_that_was_called_off_acknowledges_it(local_run: LocalRun) -> None:
