@@ -20,8 +20,8 @@ def test_a_worker_that_comes_back_late_finds_its_run_done_by_another(platform: R
     started = platform.start_round(platform.make_federation("stopped", n_steps=1_000))
 
     def both_train(found: dict[str, Any]) -> bool:
-        n = sum(run["state"] == "running" and "step" in run["progress"] for run in found["results"])
-        return n == 2
+        training = [run for run in found["results"] if run["state"] == "running"]
+        return sum("step" in run["progress"] for run in training) == 2
 
     wait_for(platform.operator, f"local-runs?round={started['id']}", both_train)
     stopped = platform.platform.pids("gpu")[0]
