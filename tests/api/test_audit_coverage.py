@@ -76,6 +76,8 @@ CALLS: dict[tuple[str, str], list[Call]] = {
                 "dataset_rows": None,
                 "stored_bytes": None,
                 "device_seconds_per_month": None,
+                "concurrent_runs": 2,
+                "weight": 1,
             },
         )
     ],
