@@ -79,12 +79,15 @@ TAGGED: Final = f"""
     LEFT JOIN federation_claimshare among_federations ON among_federations.id = federation
 """
 
+_ORDER: Final = "class DESC, federation_tag, tenant_tag, created_at, id"
+
 NEXT: Final = f"""
     SELECT kind, id, tenant, federation, tenant_tag, federation_tag, tenant_weight, federation_weight FROM (
-        SELECT * FROM ({TAGGED}) tagged
         -- OFFSET keeps the condition outside: limits are asked of the first rows alone, until one may begin.
-        ORDER BY class DESC, federation_tag, tenant_tag, created_at, id OFFSET 0
-    ) ordered WHERE {MAY_BEGIN} LIMIT 1
+        SELECT * FROM ({TAGGED}) tagged ORDER BY {_ORDER} OFFSET 0
+    ) ordered WHERE {MAY_BEGIN}
+    -- Said again where it binds: a join with the limits may lose the order of what it reads.
+    ORDER BY {_ORDER} LIMIT 1
 """
 
 # Each further piece of a flow's work is due one turn later.
@@ -97,7 +100,7 @@ PLACE: Final = f"""
                 / tenant_weight::float AS tenant_tag
         FROM ({TAGGED}) tagged WHERE {MAY_BEGIN}
     ), placed AS (
-        SELECT id, row_number() OVER (ORDER BY class DESC, federation_tag, tenant_tag, created_at, id) AS place
+        SELECT id, row_number() OVER (ORDER BY {_ORDER}) AS place
         FROM foreseen
     )
     SELECT place FROM placed WHERE id = %s
