@@ -27,6 +27,8 @@ _READ: Final = {
     "federation.view_localrun": Resource.ROUNDS,
     "federation.view_prefixversion": Resource.PREFIX_VERSIONS,
     "federation.view_schedule": Resource.SCHEDULES,
+    "federation.view_webhookdelivery": Resource.WEBHOOKS,
+    "federation.view_webhookendpoint": Resource.WEBHOOKS,
 }
 _WRITE: Final = {
     "tenants.add_apikey": Resource.KEYS,
@@ -34,6 +36,10 @@ _WRITE: Final = {
     "tenants.add_membership": Resource.MEMBERS,
     "tenants.delete_membership": Resource.MEMBERS,
     "federation.change_enrolment": Resource.ENROLMENTS,
+    "federation.add_webhookendpoint": Resource.WEBHOOKS,
+    "federation.change_webhookendpoint": Resource.WEBHOOKS,
+    "federation.delete_webhookendpoint": Resource.WEBHOOKS,
+    "federation.change_webhookdelivery": Resource.WEBHOOKS,
 }
 MEMBER_RIGHTS: Final[Mapping[str, Right]] = {
     **{word: right(resource, Action.READ) for word, resource in _READ.items()},

@@ -8,6 +8,7 @@ from django.db.models import BigIntegerField, QuerySet, Sum
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now, TruncDate, TruncMonth
 
+from tenants import scoping
 from tenants.models import ApiKey, AuditEntry, Dataset, Membership, Tenant, TenantLimits, UsageDay
 from tenants.states import DatasetState, TenantState
 
@@ -17,6 +18,11 @@ AUDIT_BATCH = 500
 def tenants() -> QuerySet[Tenant]:
     """All tenants that the scope may see."""
     return Tenant.objects.all()
+
+
+def tenant_in_force() -> Tenant | None:
+    """The tenant whose scope this is; None in the platform's."""
+    return None if scoping.is_platform() else Tenant.objects.get()
 
 
 def api_keys(*, tenant: Tenant) -> QuerySet[ApiKey]:

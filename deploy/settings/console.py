@@ -51,6 +51,8 @@ _NAVIGATION: list[dict[str, Any]] = [
             _rows("Memberships", "badge", "tenants.membership"),
             _rows("API keys", "key", "tenants.apikey"),
             _rows("Limits and usage", "speed", "tenants.tenantlimits"),
+            _rows("Webhooks", "webhook", "federation.webhookendpoint"),
+            _rows("Webhook deliveries", "outbox", "federation.webhookdelivery"),
         ],
     },
     {

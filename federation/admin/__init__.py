@@ -10,6 +10,7 @@ from federation.admin import (
     rounds,
     schedules,
     versions,
+    webhooks,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "rounds",
     "schedules",
     "versions",
+    "webhooks",
 ]

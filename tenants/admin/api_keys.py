@@ -7,7 +7,6 @@ from django import forms
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.widgets import (
@@ -19,7 +18,7 @@ from unfold.widgets import (
 from tenants import acting
 from tenants.admin.forms import ServiceForm, row_choice
 from tenants.admin.row_actions import Done, RowAction
-from tenants.admin.rows import ServiceRows, badge, change_url
+from tenants.admin.rows import ServiceRows, badge, change_url, secret_shown_once
 from tenants.models import ApiKey
 from tenants.rights import RIGHT_CHOICES
 from tenants.services.api_keys import NewApiKey, create_api_key, revoke_api_key, rotate_api_key
@@ -80,12 +79,7 @@ class ApiKeyForm(ServiceForm):
 
 
 def _show_once(new_key: NewApiKey, request: HttpRequest) -> HttpResponse:
-    """The only page that ever shows a key's text; it is answered directly and stored nowhere."""
-    context = {**admin.site.each_context(request), "opts": ApiKey._meta, "original": new_key.row}
-    context |= {"title": "API key", "text": new_key.text}
-    return TemplateResponse(
-        request, "console/api_key_once.html", context, headers={"Cache-Control": "no-store"}
-    )
+    return secret_shown_once(request, new_key.row, new_key.text)
 
 
 def _revoke(key: ApiKey, _actor: str) -> Done:

@@ -26,11 +26,11 @@ else:
     from unfold.admin import ModelAdmin
 
 VARIANTS: dict[str, str] = {
-    **dict.fromkeys(("ready", "active", "accepted", "published", "completed"), "good"),
+    **dict.fromkeys(("ready", "active", "accepted", "published", "completed", "delivered"), "good"),
     **dict.fromkeys(("open", "training", "aggregating", "evaluating", "running", "submitted"), "live"),
     **dict.fromkeys(("validating", "registering", "preparing", "invited"), "live"),
     **dict.fromkeys(("kept", "suspended"), "warn"),
-    **dict.fromkeys(("refused", "rejected", "failed", "revoked"), "bad"),
+    **dict.fromkeys(("refused", "rejected", "failed", "revoked", "disabled"), "bad"),
 }
 
 
@@ -53,6 +53,15 @@ def require(is_allowed: bool) -> None:
     """Raises PermissionDenied unless it is allowed."""
     if not is_allowed:
         raise PermissionDenied
+
+
+def secret_shown_once(request: HttpRequest, row: models.Model, text: str) -> HttpResponse:
+    """The only page that ever shows a new secret's text; it is answered directly and stored nowhere."""
+    context = {**admin.site.each_context(request), "opts": row._meta, "original": row, "text": text}
+    context |= {"title": f"Secret of the {row._meta.verbose_name}"}
+    return TemplateResponse(
+        request, "console/secret_once.html", context, headers={"Cache-Control": "no-store"}
+    )
 
 
 class ServiceRows(ModelAdmin):

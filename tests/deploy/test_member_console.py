@@ -27,6 +27,8 @@ from federation.models import (
     PrefixVersion,
     PublishRecord,
     Schedule,
+    WebhookDelivery,
+    WebhookEndpoint,
 )
 from federation.states import EnrolmentState
 from tenants import scoping
@@ -46,6 +48,8 @@ from tests.factories import (
     MembershipFactory,
     ScheduleFactory,
     UserFactory,
+    WebhookDeliveryFactory,
+    WebhookEndpointFactory,
     ready_federation,
 )
 from tests.federation import rounds
@@ -71,13 +75,18 @@ FOR_EVERY_ROLE: set[type[Model]] = {
         TenantLimits,
     ),
 }
+WEBHOOKS: set[type[Model]] = {WebhookDelivery, WebhookEndpoint}
 PAGES: dict[Role, set[type[Model]]] = {
     Role.VIEWER: FOR_EVERY_ROLE,
-    Role.ENGINEER: FOR_EVERY_ROLE,
-    Role.AUDITOR: FOR_EVERY_ROLE | {ApiKey, AuditEntry, Membership},
-    Role.OWNER: FOR_EVERY_ROLE | {ApiKey, AuditEntry, Membership},
+    Role.ENGINEER: FOR_EVERY_ROLE | WEBHOOKS,
+    Role.AUDITOR: FOR_EVERY_ROLE | WEBHOOKS | {ApiKey, AuditEntry, Membership},
+    Role.OWNER: FOR_EVERY_ROLE | WEBHOOKS | {ApiKey, AuditEntry, Membership},
 }
-ENGINEERS_WORK: set[tuple[type[Model], str]] = {(Enrolment, "enrol"), (Enrolment, "leave")}
+ENGINEERS_WORK: set[tuple[type[Model], str]] = {
+    *((Enrolment, name) for name in ("enrol", "leave")),
+    *((WebhookEndpoint, name) for name in ("add", "test", "rotate", "enable", "disable", "remove")),
+    (WebhookDelivery, "resend"),
+}
 WORK: dict[Role, set[tuple[type[Model], str]]] = {
     Role.VIEWER: set(),
     Role.ENGINEER: ENGINEERS_WORK,
@@ -100,7 +109,7 @@ class World:
 
 def _of_acme(acme: Tenant) -> Iterator[Model]:
     """Acme's rows of all kinds."""
-    for model in (ApiKey, AuditEntry, Dataset, Enrolment, Evaluation, LocalRun, Membership):
+    for model in (ApiKey, AuditEntry, Dataset, Enrolment, Evaluation, LocalRun, Membership, *WEBHOOKS):
         yield from cast(Any, model).objects.filter(tenant=acme)
 
 
@@ -138,6 +147,7 @@ def world(acme: Tenant, globex: Tenant) -> World:
             with scoping.platform():
                 LocalRun.objects.filter(pk=run.pk).update(history=[[1, 2.0], [2, 1.5]])
     for tenant in (acme, globex):
+        WebhookDeliveryFactory.create(endpoint=WebhookEndpointFactory.create(tenant=tenant))
         with scoping.platform():
             create_api_key(tenant=tenant, name=f"key of {tenant.slug}", giver_rights=OPERATOR_RIGHTS)
             add_member(
@@ -163,6 +173,8 @@ def globex_alone(globex: Tenant) -> FederatedRound:
     ScheduleFactory.create(federation=federation)
     ApiKeyFactory.create(tenant=globex)
     MembershipFactory.create(tenant=globex)
+    for _ in range(2):  # the first webhook is deleted by a button
+        WebhookDeliveryFactory.create(endpoint=WebhookEndpointFactory.create(tenant=globex))
     return rounds.start(federation)
 
 

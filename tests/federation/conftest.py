@@ -16,6 +16,8 @@ from tests.factories import (
     PublishRecordFactory,
     ScheduleFactory,
     UserFactory,
+    WebhookDeliveryFactory,
+    WebhookEndpointFactory,
     ready_federation,
 )
 from tests.federation import rounds
@@ -63,6 +65,7 @@ def rows_of_all_kinds(published_round: FederatedRound) -> None:
     ScheduleFactory.create(federation=published_round.federation)
     MembershipFactory.create()
     ApiKeyFactory.create()
+    WebhookDeliveryFactory.create(endpoint=WebhookEndpointFactory.create(tenant=None))
     with scoping.platform():
         version = PrefixVersion.objects.get(number=0)
     PublishRecordFactory.create(new=version)

@@ -10,9 +10,20 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Model
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from federation.models import BaseModel, Enrolment, FederatedRound, Federation, PrefixVersion, Schedule
+from federation.models import (
+    BaseModel,
+    Enrolment,
+    FederatedRound,
+    Federation,
+    PrefixVersion,
+    Schedule,
+    WebhookDelivery,
+    WebhookEndpoint,
+)
 from federation.specification import EXAMPLE
+from federation.states import DeliveryState, WebhookState
 from tenants import scoping
 from tenants.admin.people import OnRecord
 from tenants.admin.rows import ServiceRows, change_url
@@ -27,6 +38,8 @@ from tests.factories import (
     ScheduleFactory,
     TenantFactory,
     UserFactory,
+    WebhookDeliveryFactory,
+    WebhookEndpointFactory,
     ready_federation,
 )
 
@@ -78,6 +91,15 @@ def _enrolment() -> Enrolment:
         return Enrolment.objects.filter(federation=federation)[0]
 
 
+def _webhook(**fields: Any) -> WebhookEndpoint:
+    return WebhookEndpointFactory.create(tenant=None, **fields)
+
+
+def _failed_delivery() -> WebhookDelivery:
+    ended = {"state": DeliveryState.FAILED, "finished_at": timezone.now()}
+    return WebhookDeliveryFactory.create(endpoint=_webhook(), **ended)
+
+
 FORMS: dict[type[Model], tuple[str, Callable[[], dict[str, Any]]]] = {
     Tenant: ("tenant.created", lambda: {"name": "Hooli", "slug": "hooli"}),
     ApiKey: ("api_key.created", lambda: {"tenant": str(TenantFactory.create().pk), "name": "k"}),
@@ -113,6 +135,7 @@ FORMS: dict[type[Model], tuple[str, Callable[[], dict[str, Any]]]] = {
         "schedule.set",
         lambda: {"federation": str(ready_federation().pk), "every_minutes": "5", "time_zone": "UTC"},
     ),
+    WebhookEndpoint: ("webhook.created", lambda: {"url": "https://hooks.example.com"}),
 }
 BUTTONS: dict[tuple[type[Model], str], tuple[str, Callable[[], Model]]] = {
     (Tenant, "suspend"): ("tenant.changed", TenantFactory.create),
@@ -129,6 +152,12 @@ BUTTONS: dict[tuple[type[Model], str], tuple[str, Callable[[], Model]]] = {
     (Schedule, "pause"): ("schedule.paused", ScheduleFactory.create),
     (Schedule, "resume"): ("schedule.resumed", lambda: ScheduleFactory.create(is_paused=True)),
     (Schedule, "remove"): ("schedule.removed", ScheduleFactory.create),
+    (WebhookEndpoint, "test"): ("webhook.tested", _webhook),
+    (WebhookEndpoint, "rotate"): ("webhook.secret_rotated", _webhook),
+    (WebhookEndpoint, "enable"): ("webhook.changed", lambda: _webhook(state=WebhookState.DISABLED)),
+    (WebhookEndpoint, "disable"): ("webhook.changed", _webhook),
+    (WebhookEndpoint, "remove"): ("webhook.deleted", _webhook),
+    (WebhookDelivery, "resend"): ("webhook_delivery.resent", _failed_delivery),
     (PrefixVersion, "roll-back"): ("prefix.rolled_back", _other_version),
 }
 
