@@ -17,6 +17,7 @@ from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.utils import timezone
@@ -166,13 +167,17 @@ def test_two_tickers_open_each_due_round_once_and_end_at_once() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_ticker_forgets_old_answers() -> None:
+def test_the_ticker_forgets_old_answers_and_old_sessions() -> None:
     kept = IdempotencyRecordFactory.create()
     IdempotencyRecordFactory.create(created_at=timezone.now() - timedelta(hours=24, seconds=1))
+    for name, age in (("ended", -1), ("lasting", 60)):
+        expire_date = timezone.now() + timedelta(seconds=age)
+        Session.objects.create(session_key=name, session_data="", expire_date=expire_date)
     with ticker():
-        wait_until(lambda: IdempotencyRecord.objects.count() == 1)
+        wait_until(lambda: IdempotencyRecord.objects.count() == Session.objects.count() == 1)
     with scoping.platform():
         assert IdempotencyRecord.objects.get() == kept
+        assert Session.objects.get().session_key == "lasting"
 
 
 @pytest.mark.django_db(transaction=True)  # a duty looks after its own connection

@@ -1,5 +1,6 @@
 """`manage.py ticker`: opens scheduled rounds when they are due, sets going again what was lost, forgets what is old."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 from django.conf import settings
+from django.contrib.sessions.backends.db import SessionStore
 from django.core.management.base import BaseCommand
 from django.db import Error as DatabaseFailed
 from django.db import close_old_connections
@@ -20,6 +22,7 @@ from tenants.services import idempotency
 
 TICK_SECONDS: Final = 1.0
 PURGE_SECONDS: Final = 10.0
+SESSIONS_SECONDS: Final = 3_600.0
 LONGEST_PAUSE_SECONDS: Final = 30.0
 
 _log = structlog.get_logger(__name__)
@@ -67,6 +70,7 @@ class Command(BaseCommand):
             Duty("reconcile", reconciling.reconcile, settings.RECONCILE_SECONDS),
             Duty("purge_idempotency", idempotency.purge_expired, PURGE_SECONDS),
             Duty("purge_webhook_deliveries", webhooks.purge_old_deliveries, PURGE_SECONDS),
+            Duty("purge_sessions", SessionStore.clear_expired, SESSIONS_SECONDS),
         ]
         _log.info("ticker_started")
         while True:
@@ -80,4 +84,4 @@ class Command(BaseCommand):
 def _end(number: int, _: object) -> None:
     """End at once, wherever the process is: what it had not committed is rolled back and found again."""
     _log.info("ticker_stopped", signal=signal.Signals(number).name)
-    raise SystemExit(0)
+    os._exit(0)  # a SystemExit raised within a call of the database's driver may never come out of it
