@@ -101,7 +101,7 @@ def describe(version: PrefixVersion) -> dict[str, Any]:
             "weights_sha256": base_model.weights_sha256,
             "tokenizer_sha256": base_model.tokenizer_sha256,
         },
-        "method": rules.method,
+        "method": rules.method.kind,
         "task": rules.task.model_dump(mode="json"),
         "scoring": _scoring(rules.task),
     }

@@ -4,38 +4,17 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from federation.errors import SpecificationInvalid
+from federation.methods import MethodSettings, PrefixSettings
+from federation.sections import Section, Text
 
 TEXT_MARK = "{text}"
 MAX_ROWS_OF_A_LOCAL_RUN = 200_000  # they are held in memory, tokenized
 
 
-def _storable(text: str) -> str:
-    """PostgreSQL and safetensors hold Unicode text without NUL; lone surrogates are none."""
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("text must hold neither NUL characters nor lone surrogates")
-    return text
-
-
-Text = Annotated[str, AfterValidator(_storable)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class PrefixSettings(_Section):
-    """Prefix-tuning (Li and Liang 2021, arXiv 2101.00190), started from the key-values of a public text."""
-
-    n_virtual_tokens: int = Field(
-        16, ge=1, le=512, description="Virtual tokens before each layer's keys and values."
-    )
-    start_text: Text = Field(min_length=1, max_length=20_000, description="Public text; never a tenant's.")
-
-
-class LabelTask(_Section):
+class LabelTask(Section):
     """Rows of `text,label`: the model names the label with a word."""
 
     kind: Literal["label"]
@@ -53,15 +32,22 @@ class LabelTask(_Section):
             raise ValueError("label_words must differ from one another")
         return self
 
+    def prompt(self, text: str) -> str:
+        """The template with the text's first characters in it."""
+        return self.template.replace(TEXT_MARK, text[: self.max_text_characters])
 
-class CompletionTask(_Section):
+
+class CompletionTask(Section):
     """Rows of `prompt,completion` or `messages`: the model writes the completion."""
 
     kind: Literal["completion"]
     max_tokens: int = Field(512, ge=8, le=32_768)
 
 
-class Training(_Section):
+Task = Annotated[LabelTask | CompletionTask, Field(discriminator="kind")]
+
+
+class Training(Section):
     """One tenant's local training in one round."""
 
     learning_rate: float = Field(5e-3, gt=0, le=0.05)
@@ -72,12 +58,17 @@ class Training(_Section):
 
     @model_validator(mode="after")
     def _rows_fit_in_memory(self) -> Self:
-        if self.n_steps * self.batch_size > MAX_ROWS_OF_A_LOCAL_RUN:
+        if self.n_examples > MAX_ROWS_OF_A_LOCAL_RUN:
             raise ValueError(f"n_steps times batch_size must be at most {MAX_ROWS_OF_A_LOCAL_RUN}")
         return self
 
+    @property
+    def n_examples(self) -> int:
+        """Examples that one local run consumes."""
+        return self.n_steps * self.batch_size
 
-class Aggregation(_Section):
+
+class Aggregation(Section):
     """How accepted updates become the next version."""
 
     rule: Literal["weighted_mean"] = "weighted_mean"
@@ -88,31 +79,30 @@ class Aggregation(_Section):
     )
 
 
-class RoundRules(_Section):
+class RoundRules(Section):
     """When a round may close."""
 
     quorum: int = Field(2, ge=1, le=100_000, description="Accepted updates that a round needs.")
     deadline_seconds: int = Field(3_600, ge=1, le=30 * 86_400)
 
 
-class Gate(_Section):
+class Gate(Section):
     """When a candidate is published."""
 
     tolerance: float = Field(0.005, ge=0, le=1, description="By how much the weighted score may fall.")
 
 
-class Held(_Section):
+class Held(Section):
     """What is measured on rows that nobody trains on."""
 
     n_held_out_rows: int = Field(200, ge=1, le=100_000)
 
 
-class FederationSpecification(_Section):
+class FederationSpecification(Section):
     """All that a federation's tenants agree on."""
 
-    method: Literal["prefix"] = "prefix"
-    method_settings: PrefixSettings
-    task: Annotated[LabelTask | CompletionTask, Field(discriminator="kind")]
+    method: MethodSettings
+    task: Task
     training: Training = Training()
     aggregation: Aggregation = Aggregation()
     round: RoundRules = RoundRules()
@@ -131,7 +121,8 @@ class FederationSpecification(_Section):
 
 
 EXAMPLE = FederationSpecification(
-    method_settings=PrefixSettings(
+    method=PrefixSettings(
+        kind="prefix",
         n_virtual_tokens=16,
         # Public, and of no tenant; its first 16 tokens count.
         start_text="I loved it.\nSentiment: positive\nI hated it.\nSentiment: negative\n",

@@ -49,8 +49,7 @@ M = TypeVar("M", bound=models.Model)
 PREFIX_SHAPE = (4, 16)
 SPECIFICATION: dict[str, Any] = parse_specification(
     {
-        "method": "prefix",
-        "method_settings": {"n_virtual_tokens": 4, "start_text": "A review is good or bad."},
+        "method": {"kind": "prefix", "n_virtual_tokens": 4, "start_text": "A review is good or bad."},
         "task": {
             "kind": "label",
             "template": "{text}\nSentiment:",

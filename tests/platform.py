@@ -33,8 +33,11 @@ BAD = ["awful", "dreadful", "poor", "sad", "broken"]
 def specification(*, n_steps: int = 6, quorum: int = 2, learning_rate: float = 0.01) -> dict[str, Any]:
     """A label task that a two-layer model trains on in a blink."""
     return {
-        "method": "prefix",
-        "method_settings": {"n_virtual_tokens": 4, "start_text": "A short review says whether it was good."},
+        "method": {
+            "kind": "prefix",
+            "n_virtual_tokens": 4,
+            "start_text": "A short review says whether it was good.",
+        },
         "task": {
             "kind": "label",
             "template": "{text}\nSentiment:",

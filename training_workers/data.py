@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from training_workers.config import CompletionTask, LabelTask, Task
+from federation.specification import CompletionTask, LabelTask, Task
 from training_workers.errors import (
     ChatTemplateMissing,
     ContextExceeded,

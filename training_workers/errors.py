@@ -272,15 +272,6 @@ class SpecificationInvalid(PreludeError):
         super().__init__(f"The specification's {field} cannot be used: {reason}")
 
 
-class MethodUnknown(PreludeError):
-    """No customization method of this name."""
-
-    code = "method_unknown"
-
-    def __init__(self, *, method: str, known: Sequence[str]) -> None:
-        super().__init__(f"There is no method {method!r}; there are: {', '.join(known)}.")
-
-
 class LabelWordsClash(PreludeError):
     """Two label words begin with the same token, so that the first token cannot tell them apart."""
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training_workers.config import LabelTask, TrainingSpecification
+from federation.specification import FederationSpecification, LabelTask
 from training_workers.data import Batch, TokenExample, evaluation_batches, first_label_tokens
 from training_workers.errors import JobCancelled, ScoreNotFinite
 from training_workers.examples.rows import Example
@@ -78,7 +78,7 @@ class _Scorer:
         if self.state is None:
             logits = base.logits(base.target_states(batch))
         else:
-            logits = base.logits(self.method.target_states(base, self.state, batch))
+            logits = self.method.logits(base, self.state, batch)
         losses = functional.cross_entropy(logits, batch.targets, reduction="none")
         loss_sums = torch.zeros(len(rows), device=losses.device).index_add(0, batch.target_rows, losses)
         n_right, n_answers, margins = self._answers(logits, batch, rows)
@@ -105,7 +105,7 @@ def evaluate(
     method: Method,
     state: State | None,
     examples: Sequence[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
     *,
     on_rows: Callable[[int, int], None] = lambda _n_done, _n_rows: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -147,13 +147,13 @@ def _total(scores: Sequence[_RowScore], *, precision: str) -> Score:
     return Score(accuracy=accuracy, loss=loss, n_rows=len(scores), precision=precision)
 
 
-def _precision(base: BaseModel, specification: TrainingSpecification) -> str:
+def _precision(base: BaseModel, specification: FederationSpecification) -> str:
     if base.exact is None or not isinstance(specification.task, LabelTask):
         return base.runtime.dtype_name
     return f"{base.runtime.dtype_name}, close calls in float32"
 
 
-def _label_tokens(base: BaseModel, specification: TrainingSpecification) -> Tensor | None:
+def _label_tokens(base: BaseModel, specification: FederationSpecification) -> Tensor | None:
     if not isinstance(specification.task, LabelTask):
         return None
     tokens = first_label_tokens(base.tokenizer, specification.task)

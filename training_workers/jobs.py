@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from federation.specification import FederationSpecification, LabelTask, parse_specification
 from tenants.failpoints import FailPoint, reach
 from training_workers.base_models import directory_stamp, inspect_directory, refuse_other_digests
-from training_workers.config import LabelTask, TrainingSpecification
 from training_workers.data import first_label_tokens
 from training_workers.errors import JobUnknown, ParentMismatch
 from training_workers.evaluation import Score, evaluate
@@ -138,12 +138,11 @@ class _Job:
             raise JobUnknown(reason=f"it has no {name}")
         return self._job[name]
 
-    def specification(self) -> TrainingSpecification:
-        return TrainingSpecification.from_dict(self.part("specification"))
+    def specification(self) -> FederationSpecification:
+        return parse_specification(self.part("specification"))
 
     def method(self) -> Method:
-        specification = self.specification()
-        return get_method(specification.method, specification.method_settings)
+        return get_method(self.specification().method)
 
     def examples(self, name: str) -> list[Example]:
         rows = self.part(name)

@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from transformers.cache_utils import Cache
 from transformers.utils import logging as transformers_logging
 
+from federation.specification import Task
 from training_workers.base_models import BaseModelFacts, inspect_directory
-from training_workers.config import Task
 from training_workers.data import Batch, TokenExample, encode
 from training_workers.errors import BaseModelBroken
 from training_workers.examples.rows import Example

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training_workers.config import TrainingSettings, TrainingSpecification
+from federation.specification import FederationSpecification, Training
 from training_workers.data import Batch, training_batches
 from training_workers.errors import JobCancelled, LossNotFinite
 from training_workers.examples.rows import Example
@@ -44,7 +44,7 @@ def train_locally(
     method: Method,
     state: State,
     examples: Sequence[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
     *,
     seed: int,
     on_step: Callable[[Step], None] = lambda _step: None,
@@ -79,7 +79,7 @@ def train_locally(
 class _Run:
     """The state in training: a float32 copy of the parent, its optimizer, and what was counted."""
 
-    def __init__(self, *, base: BaseModel, method: Method, settings: TrainingSettings, parent: State) -> None:
+    def __init__(self, *, base: BaseModel, method: Method, settings: Training, parent: State) -> None:
         self._base = base
         self._method = method
         self._settings = settings
@@ -97,7 +97,7 @@ class _Run:
 
     def take_step(self, batch: Batch) -> Step:
         """One batch forward and backward, and one step of the optimizer."""
-        loss = _loss(self._base.logits(self._method.target_states(self._base, self._trained, batch)), batch)
+        loss = _loss(self._method.logits(self._base, self._trained, batch), batch)
         self._losses.append(self._finite(loss.item()))
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

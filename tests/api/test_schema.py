@@ -116,7 +116,7 @@ def test_the_specification_is_described_to_its_last_field(document: dict[str, An
     reference = {"$ref": "#/components/schemas/FederationSpecification"}
     assert schemas["Federation"]["properties"]["specification"] == reference
     assert schemas["NewFederationRequest"]["properties"]["specification"] == reference
-    assert schemas["FederationSpecification"]["required"] == ["method_settings", "task"]
+    assert schemas["FederationSpecification"]["required"] == ["method", "task"]
     assert schemas["Training"]["properties"]["learning_rate"]["maximum"] == 0.05
 
 

@@ -11,13 +11,12 @@ from typing import Any
 import pytest
 
 from federation.archive import Archive, build_archive
-from federation.specification import parse_specification
+from federation.specification import FederationSpecification, parse_specification
 from tenants import storage
 from tenants.storage import BlobMissing
 from tests.factories import SPECIFICATION, FederationFactory, PrefixVersionFactory, prefix_bytes
 from tests.training_workers.conftest import CPU_FLOAT32
 from tests.training_workers.tiny_model import make_tiny_base
-from training_workers.config import TrainingSpecification
 from training_workers.evaluation import evaluate
 from training_workers.examples import LabelExample
 from training_workers.loading import BaseModel, load_base_model
@@ -82,14 +81,14 @@ def tiny_base(tiny_path: Path) -> BaseModel:
     return load_base_model(tiny_path, CPU_FLOAT32)
 
 
-def adapter_archive(base: BaseModel, task: dict[str, Any]) -> tuple[Archive, State, TrainingSpecification]:
+def adapter_archive(base: BaseModel, task: dict[str, Any]) -> tuple[Archive, State, FederationSpecification]:
     """A version as the training side would have made it."""
     rules = {**SPECIFICATION, "task": task}
-    specification = TrainingSpecification.from_dict(rules)
-    method = get_method("prefix", rules["method_settings"])
+    specification = parse_specification(rules)
+    method = get_method(specification.method)
     state = method.start(base, seed=0)
     federation = FederationFactory.create(
-        specification=parse_specification(rules).as_json(), adapter_config=method.adapter_config(base)
+        specification=specification.as_json(), adapter_config=method.adapter_config(base)
     )
     data = to_bytes(state, {"format": "pt"})
     version = PrefixVersionFactory.create(
@@ -120,7 +119,7 @@ def test_the_readme_gives_the_answer_that_the_platform_scores(
 ) -> None:
     archive, state, specification = adapter_archive(tiny_base, SPECIFICATION["task"])
     answer = follow_readme(archive, tiny_path, tmp_path)
-    method = get_method("prefix", SPECIFICATION["method_settings"])
+    method = get_method(specification.method)
     for label in ("positive", "negative"):
         example = LabelExample(text="What a fine day.", label=label)
         score = evaluate(tiny_base, method, state, [example], specification)

@@ -44,15 +44,16 @@ def changed(**sections: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("specification", "field"),
     [
-        ({}, "method_settings"),
+        ({}, "method"),
         ("prefix", "specification"),
-        (changed(method="magic"), "method"),
+        (changed(method="prefix"), "method"),
+        (changed(method={"kind": "magic"}), "method.kind"),
         (changed(colour="red"), "colour"),
         (
-            changed(method_settings={"n_virtual_tokens": 0, "start_text": "x"}),
-            "method_settings.n_virtual_tokens",
+            changed(method={"kind": "prefix", "n_virtual_tokens": 0, "start_text": "x"}),
+            "method.n_virtual_tokens",
         ),
-        (changed(method_settings={"n_virtual_tokens": 4, "start_text": ""}), "method_settings.start_text"),
+        (changed(method={"kind": "prefix", "start_text": " "}), "method.start_text"),
         (changed(aggregation={"rule": "loudest"}), "aggregation.rule"),
         (changed(training={"learning_rate": float("nan")}), "training.learning_rate"),
         (changed(training={"learning_rate": 0.1}), "training.learning_rate"),

@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 import torch
 
+from federation.specification import FederationSpecification, parse_specification
 from tests.training_workers.tiny_model import make_tiny_base
-from training_workers.config import TrainingSpecification
 from training_workers.examples import Example, LabelExample
 from training_workers.loading import BaseModel, load_base_model
 from training_workers.runtime import Runtime
 
 SPECIFICATION: dict[str, Any] = {
-    "method": "prefix",
-    "method_settings": {"n_virtual_tokens": 5, "start_text": "The film was wonderful. Sentiment: positive"},
+    "method": {
+        "kind": "prefix",
+        "n_virtual_tokens": 5,
+        "start_text": "The film was wonderful. Sentiment: positive",
+    },
     "task": {
         "kind": "label",
         "template": "{text}\nSentiment:",
@@ -48,9 +51,9 @@ def tiny_base(tiny_directory: Path) -> BaseModel:
 
 
 @pytest.fixture
-def specification() -> TrainingSpecification:
+def specification() -> FederationSpecification:
     """The label task's specification."""
-    return TrainingSpecification.from_dict(SPECIFICATION)
+    return parse_specification(SPECIFICATION)
 
 
 @pytest.fixture

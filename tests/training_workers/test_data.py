@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from federation.specification import CompletionTask, LabelTask
 from training_workers import errors
-from training_workers.config import CompletionTask, LabelTask
 from training_workers.data import (
     Batch,
     TokenExample,
@@ -25,10 +25,12 @@ from training_workers.loading import BaseModel
 
 CPU = torch.device("cpu")
 TASK = LabelTask(
+    kind="label",
     template="{text}\nSentiment:",
     label_words={"positive": " positive", "negative": " negative"},
     max_text_characters=4,
 )
+COMPLETIONS = CompletionTask(kind="completion", max_tokens=8)
 
 
 @pytest.fixture
@@ -52,7 +54,8 @@ def test_a_completion_ends_with_the_token_that_ends_a_text(tokenizer: PreTrained
         CompletionExample("Question: ", "yes"),
         ChatExample((Message("user", "good?"), Message("assistant", "yes"))),
     ]
-    pair, chat = encode(examples, tokenizer=tokenizer, task=CompletionTask(max_tokens=64), max_inputs=99)
+    roomy = COMPLETIONS.model_copy(update={"max_tokens": 64})
+    pair, chat = encode(examples, tokenizer=tokenizer, task=roomy, max_inputs=99)
     assert tokenizer.decode(list(pair.prompt)) == "Question: "
     assert tokenizer.decode(list(pair.answer)) == "yes<eos>"
     assert tokenizer.decode(list(chat.prompt)) == "<user>good?\n<assistant>"
@@ -63,9 +66,12 @@ def test_what_is_too_long_keeps_the_answers_beginning_and_the_prompts_end(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     examples = [CompletionExample("abcdefgh", "xy"), CompletionExample("abcdefgh", "stuvwxyz")]
-    first, second = encode(examples, tokenizer=tokenizer, task=CompletionTask(max_tokens=5), max_inputs=99)
-    assert (tokenizer.decode(list(first.prompt)), tokenizer.decode(list(first.answer))) == ("gh", "xy<eos>")
-    assert (tokenizer.decode(list(second.prompt)), tokenizer.decode(list(second.answer))) == ("h", "stuv")
+    first, second = encode(examples, tokenizer=tokenizer, task=COMPLETIONS, max_inputs=99)
+    assert (tokenizer.decode(list(first.prompt)), tokenizer.decode(list(first.answer))) == (
+        "defgh",
+        "xy<eos>",
+    )
+    assert (tokenizer.decode(list(second.prompt)), tokenizer.decode(list(second.answer))) == ("h", "stuvwxy")
 
 
 def test_refuses_what_does_not_fit(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -75,7 +81,7 @@ def test_refuses_what_does_not_fit(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(errors.LabelWithoutWord, match="Example 2"):
         encode([good, LabelExample("a", "mixed")], tokenizer=tokenizer, task=TASK, max_inputs=99)
     with pytest.raises(errors.ExamplesOfWrongKind):
-        encode([good], tokenizer=tokenizer, task=CompletionTask(max_tokens=8), max_inputs=99)
+        encode([good], tokenizer=tokenizer, task=COMPLETIONS, max_inputs=99)
     with pytest.raises(errors.ContextExceeded, match="Example 1"):
         encode([good], tokenizer=tokenizer, task=TASK, max_inputs=2)
 
@@ -86,11 +92,13 @@ def test_refuses_messages_without_a_chat_template(
     monkeypatch.setattr(tokenizer, "chat_template", None)
     chat = ChatExample((Message("user", "good?"), Message("assistant", "yes")))
     with pytest.raises(errors.ChatTemplateMissing):
-        encode([chat], tokenizer=tokenizer, task=CompletionTask(max_tokens=8), max_inputs=99)
+        encode([chat], tokenizer=tokenizer, task=COMPLETIONS, max_inputs=99)
 
 
 def test_refuses_label_words_that_begin_alike(tokenizer: PreTrainedTokenizerBase) -> None:
-    clashing = LabelTask(template="{text}", label_words={"a": " good", "b": " good!"}, max_text_characters=9)
+    clashing = LabelTask(
+        kind="label", template="{text}", label_words={"a": " good", "b": " good!"}, max_text_characters=9
+    )
     with pytest.raises(errors.LabelWordsClash, match="a, b"):
         first_label_tokens(tokenizer, clashing)
 

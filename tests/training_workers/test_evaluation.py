@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from federation.specification import FederationSpecification
 from tests.training_workers.conftest import CPU_BFLOAT16
 from training_workers import errors, evaluation
-from training_workers.config import TrainingSpecification
 from training_workers.data import TokenExample, make_batch
 from training_workers.evaluation import evaluate
 from training_workers.examples import Example
@@ -17,19 +17,18 @@ from training_workers.methods import Method, get_method
 
 
 @pytest.fixture
-def method(specification: TrainingSpecification) -> Method:
+def method(specification: FederationSpecification) -> Method:
     """The specification's method."""
-    return get_method(specification.method, specification.method_settings)
+    return get_method(specification.method)
 
 
 def test_padding_changes_no_logit(tiny_base: BaseModel, method: Method) -> None:
     state = method.start(tiny_base, seed=0)
     rows = [TokenExample(tuple(range(20, 20 + n_tokens)), (7, 8)) for n_tokens in (2, 40, 11)]
     with torch.no_grad():
-        together = method.target_states(tiny_base, state, make_batch(rows, device=torch.device("cpu")))
+        together = method.logits(tiny_base, state, make_batch(rows, device=torch.device("cpu")))
         alone = [
-            method.target_states(tiny_base, state, make_batch([row], device=torch.device("cpu")))
-            for row in rows
+            method.logits(tiny_base, state, make_batch([row], device=torch.device("cpu"))) for row in rows
         ]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
 
@@ -38,7 +37,7 @@ def test_the_batch_size_and_the_order_change_no_score(
     tiny_base: BaseModel,
     method: Method,
     reviews: list[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     state = method.start(tiny_base, seed=0)
@@ -54,7 +53,7 @@ def test_close_calls_are_decided_in_float32(
     tiny_base: BaseModel,
     method: Method,
     reviews: list[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a margin that no row reaches, bfloat16 decides nothing, and the score is float32's to the last digits."""
@@ -75,7 +74,7 @@ def test_progress_is_told_and_a_stop_is_heard(
     tiny_base: BaseModel,
     method: Method,
     reviews: list[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(evaluation.BATCH_TOKENS, "cpu", 100)
@@ -89,7 +88,7 @@ def test_progress_is_told_and_a_stop_is_heard(
 
 
 def test_a_state_that_leads_to_no_number_is_refused(
-    tiny_base: BaseModel, method: Method, reviews: list[Example], specification: TrainingSpecification
+    tiny_base: BaseModel, method: Method, reviews: list[Example], specification: FederationSpecification
 ) -> None:
     state: dict[str, Tensor] = {
         name: torch.full_like(tensor, 3e38) for name, tensor in method.start(tiny_base, seed=0).items()

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from federation.specification import FederationSpecification
 from tests.training_workers.conftest import CPU_BFLOAT16, CPU_FLOAT32, SPECIFICATION
 from tests.training_workers.tiny_model import CONFIGURATIONS, make_tiny_base
 from training_workers.base_models import ARCHITECTURES, inspect_directory
-from training_workers.config import TrainingSpecification
 from training_workers.data import TokenExample, make_batch
 from training_workers.evaluation import evaluate
 from training_workers.examples import Example, LabelExample
@@ -27,8 +27,8 @@ from training_workers.methods import Method, get_method
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 
 
-def _method(specification: TrainingSpecification) -> Method:
-    return get_method(specification.method, specification.method_settings)
+def _method(specification: FederationSpecification) -> Method:
+    return get_method(specification.method)
 
 
 def _as_adapter(directory: Path, base: BaseModel, method: Method, state: dict[str, Tensor]) -> Path:
@@ -39,7 +39,7 @@ def _as_adapter(directory: Path, base: BaseModel, method: Method, state: dict[st
 
 
 def _trained(
-    base: BaseModel, specification: TrainingSpecification, reviews: Sequence[Example]
+    base: BaseModel, specification: FederationSpecification, reviews: Sequence[Example]
 ) -> dict[str, Tensor]:
     method = _method(specification)
     start = method.start(base, seed=0)
@@ -55,7 +55,7 @@ def test_every_architecture_of_the_table_is_tried() -> None:
 def test_logits_are_those_of_plain_peft(
     architecture: str,
     tmp_path: Path,
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
     reviews: Sequence[Example],
 ) -> None:
     directory = make_tiny_base(tmp_path / "base", architecture=architecture)
@@ -67,7 +67,7 @@ def test_logits_are_those_of_plain_peft(
     batch = make_batch(examples, device=base.runtime.device)
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(directory), adapter)
     with torch.no_grad():
-        ours = base.logits(method.target_states(base, state, batch))
+        ours = method.logits(base, state, batch)
         theirs = plain(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     torch.testing.assert_close(ours, theirs[torch.arange(3), [2, 49, 8]], rtol=1e-4, atol=1e-4)
     n_prefix = sum(
@@ -77,7 +77,7 @@ def test_logits_are_those_of_plain_peft(
 
 
 def test_peft_trains_no_parameter_more_than_the_state(
-    tiny_base: BaseModel, tiny_directory: Path, specification: TrainingSpecification
+    tiny_base: BaseModel, tiny_directory: Path, specification: FederationSpecification
 ) -> None:
     method = _method(specification)
     written = method.adapter_config(tiny_base)
@@ -114,7 +114,7 @@ def test_the_score_is_that_of_plain_peft_in_float32(
     runtime: Any,
     tmp_path: Path,
     tiny_directory: Path,
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
     reviews: list[LabelExample],
 ) -> None:
     base = load_base_model(tiny_directory, runtime)

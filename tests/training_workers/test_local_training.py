@@ -1,15 +1,14 @@
 """Local training: what it changes, what it leaves alone, and that it can be repeated."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from federation.specification import CompletionTask, FederationSpecification
 from tests.training_workers.conftest import CPU_BFLOAT16
 from training_workers import errors
-from training_workers.config import CompletionTask, TrainingSpecification
 from training_workers.evaluation import evaluate
 from training_workers.examples import CompletionExample, Example
 from training_workers.loading import BaseModel, load_base_model
@@ -18,9 +17,9 @@ from training_workers.methods import Method, get_method
 
 
 @pytest.fixture
-def method(specification: TrainingSpecification) -> Method:
+def method(specification: FederationSpecification) -> Method:
     """The specification's method."""
-    return get_method(specification.method, specification.method_settings)
+    return get_method(specification.method)
 
 
 @pytest.fixture
@@ -34,10 +33,10 @@ def test_the_loss_falls_and_the_score_rises(
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
 ) -> None:
-    longer = dataclasses.replace(specification.training, n_steps=40, learning_rate=0.05)
-    specification = dataclasses.replace(specification, training=longer)
+    longer = specification.training.model_copy(update={"n_steps": 40, "learning_rate": 0.05})
+    specification = specification.model_copy(update={"training": longer})
     outcome = train_locally(tiny_base, method, start, reviews, specification, seed=0)
     trained = {name: tensor + outcome.update[name] for name, tensor in start.items()}
     before = evaluate(tiny_base, method, start, reviews, specification)
@@ -53,7 +52,7 @@ def test_neither_the_base_model_nor_the_parent_changes(
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
 ) -> None:
     weights = {name: tensor.clone() for name, tensor in tiny_base.model.state_dict().items()}
     parent = {name: tensor.clone() for name, tensor in start.items()}
@@ -73,7 +72,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
 ) -> None:
     def run(seed: int) -> TrainingOutcome:
         return train_locally(tiny_base, method, start, reviews, specification, seed=seed)
@@ -85,7 +84,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
 
 
 def test_bfloat16_trains_a_float32_state(
-    tiny_directory: Path, method: Method, reviews: list[Example], specification: TrainingSpecification
+    tiny_directory: Path, method: Method, reviews: list[Example], specification: FederationSpecification
 ) -> None:
     base = load_base_model(tiny_directory, CPU_BFLOAT16)
     assert base.exact is not None
@@ -100,7 +99,7 @@ def test_progress_is_told_at_every_step_and_a_stop_is_heard(
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
 ) -> None:
     steps: list[Step] = []
     with pytest.raises(errors.JobCancelled):
@@ -123,19 +122,20 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
-    specification: TrainingSpecification,
+    specification: FederationSpecification,
 ) -> None:
-    wild = dataclasses.replace(specification.training, learning_rate=1e37)
-    specification = dataclasses.replace(specification, training=wild)
+    wild = specification.training.model_copy(update={"learning_rate": 1e37})
+    specification = specification.model_copy(update={"training": wild})
     with pytest.raises(errors.LossNotFinite, match=r"step \d"):
         train_locally(tiny_base, method, start, reviews, specification, seed=0)
 
 
 def test_completions_are_learned_too(
-    tiny_base: BaseModel, method: Method, start: dict[str, Tensor], specification: TrainingSpecification
+    tiny_base: BaseModel, method: Method, start: dict[str, Tensor], specification: FederationSpecification
 ) -> None:
-    longer = dataclasses.replace(specification.training, n_steps=60, learning_rate=0.05)
-    specification = dataclasses.replace(specification, task=CompletionTask(max_tokens=32), training=longer)
+    longer = specification.training.model_copy(update={"n_steps": 60, "learning_rate": 0.05})
+    task = CompletionTask(kind="completion", max_tokens=32)
+    specification = specification.model_copy(update={"task": task, "training": longer})
     pairs: list[Example] = [
         CompletionExample("Question: good?", " yes"),
         CompletionExample("Question: bad?", " no"),

@@ -1,22 +1,22 @@
-"""The method registry, and what a prefix is made of and refuses."""
+"""What a prefix is made of and refuses."""
 
 import json
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from federation.methods import PrefixSettings
 from training_workers import errors
 from training_workers.data import TokenExample, make_batch
 from training_workers.loading import BaseModel
-from training_workers.methods import get_method
-
-SETTINGS = {"n_virtual_tokens": 5, "start_text": "The film was wonderful."}
+from training_workers.methods import Method, get_method
 
 
-def test_an_unknown_method_is_refused_with_what_there_is() -> None:
-    with pytest.raises(errors.MethodUnknown, match="prefix"):
-        get_method("lora", {})
+def prefix(**settings: Any) -> Method:
+    chosen = {"n_virtual_tokens": 5, "start_text": "The film was wonderful.", **settings}
+    return get_method(PrefixSettings(kind="prefix", **chosen))
 
 
 @pytest.mark.parametrize(
@@ -32,34 +32,34 @@ def test_an_unknown_method_is_refused_with_what_there_is() -> None:
     ],
 )
 def test_settings_are_refused_by_name(changes: dict[str, Any], field: str) -> None:
-    with pytest.raises(errors.SpecificationInvalid, match=field):
-        get_method("prefix", {**SETTINGS, **changes})
+    with pytest.raises(ValidationError, match=field):
+        prefix(**changes)
 
 
 def test_the_start_is_the_texts_cache(tiny_base: BaseModel) -> None:
     """Continuing behind the start prefix is continuing behind its text: positions and layout are right."""
     text = "The film was wonderful."
     tokens = tiny_base.tokenizer(text)["input_ids"]
-    method = get_method("prefix", {"n_virtual_tokens": len(tokens), "start_text": text})
+    method = prefix(n_virtual_tokens=len(tokens), start_text=text)
     state = method.start(tiny_base, seed=0)
-    prefix = state["prompt_embeddings"]
-    assert (prefix.dtype, tuple(prefix.shape)) == (torch.float32, (len(tokens), 2 * 2 * 2 * 12))
+    start = state["prompt_embeddings"]
+    assert (start.dtype, tuple(start.shape)) == (torch.float32, (len(tokens), 2 * 2 * 2 * 12))
     rest = tiny_base.tokenizer(" Sentiment:")["input_ids"]
     with torch.no_grad():
         whole = tiny_base.model(input_ids=torch.tensor([tokens + rest])).logits[0, -1]
         batch = make_batch([TokenExample(tuple(rest), (0,))], device=torch.device("cpu"))
-        behind = tiny_base.logits(method.target_states(tiny_base, state, batch))[0]
+        behind = method.logits(tiny_base, state, batch)[0]
     torch.testing.assert_close(behind, whole, rtol=1e-4, atol=1e-4)
 
 
 def test_a_short_text_is_repeated_and_a_long_one_cut(tiny_base: BaseModel) -> None:
-    repeated = get_method("prefix", {"n_virtual_tokens": 5, "start_text": "xy"}).start(tiny_base, seed=0)
-    written = get_method("prefix", {"n_virtual_tokens": 5, "start_text": "xyxyxyxy"}).start(tiny_base, seed=1)
+    repeated = prefix(start_text="xy").start(tiny_base, seed=0)
+    written = prefix(start_text="xyxyxyxy").start(tiny_base, seed=1)
     assert torch.equal(repeated["prompt_embeddings"], written["prompt_embeddings"])
 
 
 def test_a_state_that_does_not_fit_is_refused(tiny_base: BaseModel) -> None:
-    method = get_method("prefix", SETTINGS)
+    method = prefix()
     good = method.start(tiny_base, seed=0)["prompt_embeddings"]
     method.check(tiny_base, {"prompt_embeddings": good})
     for state in (
@@ -74,7 +74,7 @@ def test_a_state_that_does_not_fit_is_refused(tiny_base: BaseModel) -> None:
 
 
 def test_the_adapters_configuration_is_json_without_a_path(tiny_base: BaseModel) -> None:
-    config = json.loads(json.dumps(get_method("prefix", SETTINGS).adapter_config(tiny_base)))
+    config = json.loads(json.dumps(prefix().adapter_config(tiny_base)))
     assert config["peft_type"] == "PREFIX_TUNING"
     assert config["task_type"] == "CAUSAL_LM"
     assert (config["num_virtual_tokens"], config["num_layers"]) == (5, 2)

@@ -164,7 +164,7 @@ def _done_rows(n_rows: int) -> dict[str, Any]:
         ({"kind": "dance"}, "job_unknown"),
         ({"kind": None}, "job_unknown"),
         ({"identity": {"parent": "0" * 64}}, "parent_mismatch"),
-        ({"specification": {**SPECIFICATION, "method": "lora"}}, "method_unknown"),
+        ({"specification": {**SPECIFICATION, "method": {"kind": "magic"}}}, "specification_invalid"),
         ({"examples": []}, "no_examples"),
         ({"examples": [{"text": SECRET_TEXT, "label": "unheard of"}]}, "label_without_word"),
         ({"examples": [{"text": SECRET_TEXT}]}, "column_missing"),

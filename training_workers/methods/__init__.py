@@ -5,8 +5,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from federation.methods import MethodSettings
 from training_workers.data import Batch
-from training_workers.errors import MethodUnknown
 from training_workers.loading import BaseModel
 from training_workers.methods.prefix import PrefixMethod
 
@@ -30,23 +30,19 @@ class Method(Protocol):
             StateIncompatible: a tensor's name, shape, dtype or a number in it is wrong.
         """
 
-    def target_states(self, base: BaseModel, state: State, batch: Batch) -> Tensor:
-        """Last hidden states at the targets, [n_targets, hidden]; gradients reach the state."""
+    def trained(self, name: str) -> bool:
+        """Whether this tensor of the state is trained, and so travels in an update."""
+
+    def logits(self, base: BaseModel, state: State, batch: Batch) -> Tensor:
+        """Logits in float32 at the targets, [n_targets, vocabulary]; gradients reach the state."""
 
     def adapter_config(self, base: BaseModel) -> dict[str, Any]:
         """`adapter_config.json` with which plain PEFT loads a state as `adapter_model.safetensors`."""
 
 
-METHODS = {"prefix": PrefixMethod.from_settings}
+METHODS = {"prefix": PrefixMethod}
 
 
-def get_method(name: str, settings: Mapping[str, Any]) -> Method:
-    """The method of this name with these settings.
-
-    Raises:
-        MethodUnknown: no such method.
-        SpecificationInvalid: a setting that the method cannot use.
-    """
-    if name not in METHODS:
-        raise MethodUnknown(method=name, known=list(METHODS))
-    return METHODS[name](settings)
+def get_method(settings: MethodSettings) -> Method:
+    """The method with these settings."""
+    return METHODS[settings.kind](settings)

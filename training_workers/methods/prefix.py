@@ -13,49 +13,25 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from federation.methods import PrefixSettings
 from training_workers.base_models import ARCHITECTURES
 from training_workers.data import Batch
-from training_workers.errors import SpecificationInvalid, StateIncompatible
+from training_workers.errors import StateIncompatible
 from training_workers.loading import BaseModel
 
 TENSOR = "prompt_embeddings"
-MAX_VIRTUAL_TOKENS = 512
 
 
 @dataclass(frozen=True)
 class PrefixMethod:
-    """A prefix of `n_virtual_tokens`, which starts as the keys and values of a public text."""
+    """A prefix, which starts as the keys and values of a public text."""
 
-    n_virtual_tokens: int
-    start_text: str
-
-    @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> "PrefixMethod":
-        """Reads `method_settings`.
-
-        Raises:
-            SpecificationInvalid: a setting is missing, unknown or out of its range.
-        """
-        for unknown in sorted(set(settings) - {"n_virtual_tokens", "start_text"}):
-            raise SpecificationInvalid(
-                field=f"method_settings.{unknown}", reason="prefix has no such setting"
-            )
-        n_virtual_tokens, start_text = settings.get("n_virtual_tokens"), settings.get("start_text")
-        if type(n_virtual_tokens) is not int or not 1 <= n_virtual_tokens <= MAX_VIRTUAL_TOKENS:
-            raise SpecificationInvalid(
-                field="method_settings.n_virtual_tokens",
-                reason=f"it must be a whole number from 1 to {MAX_VIRTUAL_TOKENS}",
-            )
-        if not isinstance(start_text, str) or not start_text.strip():
-            raise SpecificationInvalid(
-                field="method_settings.start_text", reason="it must be a public text that is not empty"
-            )
-        return cls(n_virtual_tokens=n_virtual_tokens, start_text=start_text)
+    settings: PrefixSettings
 
     @property
     def n_positions(self) -> int:
         """The prefix stands at the context's first positions."""
-        return self.n_virtual_tokens
+        return self.settings.n_virtual_tokens
 
     def start(self, base: BaseModel, *, seed: int) -> dict[str, Tensor]:  # noqa: ARG002 (others draw)
         """Keys and values of the start text's first tokens, which are repeated where it is short.
@@ -65,8 +41,10 @@ class PrefixMethod:
         processor's bfloat16.
         """
         base = base.exact or base
-        tokens = list(base.tokenizer(self.start_text)["input_ids"])
-        repeated = (tokens * (self.n_virtual_tokens // len(tokens) + 1))[: self.n_virtual_tokens]
+        tokens = list(base.tokenizer(self.settings.start_text)["input_ids"])
+        repeated = (tokens * (self.settings.n_virtual_tokens // len(tokens) + 1))[
+            : self.settings.n_virtual_tokens
+        ]
         cache = DynamicCache()
         with torch.no_grad():
             base.model.base_model(
@@ -77,7 +55,7 @@ class PrefixMethod:
         layers: list[Any] = cache.layers
         pairs = torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in layers])
         # [n_layers, 2, n_kv_heads, n_virtual_tokens, head_size] -> the flat layout
-        flat = pairs.permute(3, 0, 1, 2, 4).reshape(self.n_virtual_tokens, -1)
+        flat = pairs.permute(3, 0, 1, 2, 4).reshape(self.settings.n_virtual_tokens, -1)
         return {TENSOR: flat.float().cpu().contiguous()}
 
     def check(self, base: BaseModel, state: Mapping[str, Tensor]) -> None:
@@ -88,7 +66,7 @@ class PrefixMethod:
                 tensor=other, found="missing" if other == TENSOR else "present", expected=expected
             )
         tensor = state[TENSOR]
-        shape = (self.n_virtual_tokens, 2 * base.facts.n_layers * base.facts.token_size)
+        shape = (self.settings.n_virtual_tokens, 2 * base.facts.n_layers * base.facts.token_size)
         if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
             raise StateIncompatible(
                 tensor=TENSOR,
@@ -98,15 +76,20 @@ class PrefixMethod:
         if not bool(torch.isfinite(tensor).all()):
             raise StateIncompatible(tensor=TENSOR, found="not finite", expected="finite")
 
-    def target_states(self, base: BaseModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """The base model's states behind the prefix, [n_targets, hidden]."""
-        return base.target_states(batch, cache=self._cache(base, state[TENSOR], batch.input_ids.shape[0]))
+    def trained(self, name: str) -> bool:
+        """The prefix is all there is."""
+        return self.settings.sends(name)
+
+    def logits(self, base: BaseModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The base model's logits behind the prefix, [n_targets, vocabulary]."""
+        cache = self._cache(base, state[TENSOR], batch.input_ids.shape[0])
+        return base.logits(base.target_states(batch, cache=cache))
 
     def _cache(self, base: BaseModel, prefix: Tensor, n_rows: int) -> DynamicCache:
         """The prefix as the cache of `n_rows` rows; a fresh one each forward pass, for it grows in place."""
         facts = base.facts
         pairs = prefix.to(base.model.dtype).view(
-            self.n_virtual_tokens, facts.n_layers, 2, facts.n_kv_heads, facts.head_size
+            self.settings.n_virtual_tokens, facts.n_layers, 2, facts.n_kv_heads, facts.head_size
         )
         # [n_layers, 2, 1, n_kv_heads, n_virtual_tokens, head_size]
         layers = pairs.permute(1, 2, 3, 0, 4).unsqueeze(2)
@@ -128,7 +111,7 @@ class PrefixMethod:
             "num_attention_heads": base.facts.n_kv_heads,
             "num_layers": base.facts.n_layers,
             "num_transformer_submodules": 1,
-            "num_virtual_tokens": self.n_virtual_tokens,
+            "num_virtual_tokens": self.settings.n_virtual_tokens,
             "peft_type": "PREFIX_TUNING",
             "prefix_projection": False,
             "revision": None,

@@ -1,0 +1,23 @@
+"""The settings of prefix-tuning; its learning code is `training_workers.methods.prefix`."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from federation.sections import Section, Text
+
+
+class PrefixSettings(Section):
+    """Prefix-tuning (Li and Liang 2021, arXiv 2101.00190), started from the key-values of a public text."""
+
+    kind: Literal["prefix"]
+    n_virtual_tokens: int = Field(
+        16, ge=1, le=512, description="Virtual tokens before each layer's keys and values."
+    )
+    start_text: Text = Field(
+        min_length=1, max_length=20_000, pattern=r"\S", description="Public text; never a tenant's."
+    )
+
+    def sends(self, name: str) -> bool:  # noqa: ARG002 (others hold tensors that are never trained)
+        """The whole prefix is trained, and travels."""
+        return True

@@ -1,0 +1,40 @@
+"""The specification as code reads it; what it refuses is in test_federations.py."""
+
+from typing import Any
+
+from federation.specification import CompletionTask, LabelTask, parse_specification
+
+SPECIFICATION: dict[str, Any] = {
+    "method": {"kind": "prefix", "n_virtual_tokens": 4, "start_text": "A review."},
+    "task": {
+        "kind": "label",
+        "template": "{text}\nSentiment:",
+        "label_words": {"positive": " positive", "negative": " negative"},
+        "max_text_characters": 12,
+    },
+    "training": {"learning_rate": 0.005, "n_steps": 12, "batch_size": 8, "gradient_clip": 1, "seed": 0},
+    "aggregation": {"rule": "weighted_mean", "max_weight": None, "max_relative_norm": 1.0},
+    "round": {"quorum": 2, "deadline_seconds": 3600},
+    "gate": {"tolerance": 0.005},
+    "evaluation": {"n_held_out_rows": 200},
+}
+
+
+def test_reads_a_label_task() -> None:
+    read = parse_specification(SPECIFICATION)
+    assert isinstance(read.task, LabelTask)
+    assert read.task.label_words == {"positive": " positive", "negative": " negative"}
+    assert read.training.n_examples == 96
+    assert read.training.gradient_clip == 1.0
+    assert read.evaluation.n_held_out_rows == 200
+
+
+def test_the_prompt_is_the_cut_text_in_the_template_braces_and_all() -> None:
+    task = parse_specification(SPECIFICATION).task
+    assert isinstance(task, LabelTask)
+    assert task.prompt("{0} {text} and more") == "{0} {text} a\nSentiment:"
+
+
+def test_reads_a_completion_task() -> None:
+    raw = {**SPECIFICATION, "task": {"kind": "completion", "max_tokens": 64}}
+    assert parse_specification(raw).task == CompletionTask(kind="completion", max_tokens=64)
