@@ -73,9 +73,11 @@ class Aggregation(Section):
 
     rule: Literal["weighted_mean"] = "weighted_mean"
     max_weight: int | None = Field(None, ge=1, description="No tenant counts for more examples than this.")
-    # Honest updates are at about 0.02; from about 0.3 on, a mean of prefixes no longer acts like its parts.
-    max_relative_norm: float = Field(
-        0.3, gt=0, le=100, description="Of an update against its parent version."
+    max_relative_norm: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="The most that an update's norm may be of its parent version's; null: what suits the method.",
     )
 
 
@@ -112,6 +114,12 @@ class FederationSpecification(Section):
     def as_json(self) -> dict[str, Any]:
         """The form that is stored and sent."""
         return self.model_dump(mode="json")
+
+    @property
+    def max_relative_norm(self) -> float:
+        """The bound that is set, or else the method's own."""
+        bound = self.aggregation.max_relative_norm
+        return self.method.default_max_relative_norm if bound is None else bound
 
     @property
     def sha256(self) -> str:

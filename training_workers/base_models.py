@@ -41,13 +41,15 @@ MAX_HEADER_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class Architecture:
-    """How one family of causal language models is prefixed."""
+    """How one family of causal language models is customized."""
 
     class_name: str
     # What the family's configuration means where it names no head size; None: hidden size by heads.
     default_head_size: int | None = None
     # Families with sliding-window layers need a cache that knows of them, as PEFT builds it for them.
     has_configured_cache: bool = False
+    # The linear modules of its queries and values, which LoRA changes unless it is told others.
+    attention_modules: tuple[str, ...] = ("q_proj", "v_proj")
 
 
 # By `model_type`. Each is checked against plain PEFT in tests/training_workers/test_golden.py.
@@ -55,8 +57,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gemma": Architecture("GemmaForCausalLM", default_head_size=256),
     "gemma2": Architecture("Gemma2ForCausalLM", default_head_size=256, has_configured_cache=True),
     "gemma3_text": Architecture("Gemma3ForCausalLM", default_head_size=256, has_configured_cache=True),
-    "gpt2": Architecture("GPT2LMHeadModel"),
-    "gpt_neox": Architecture("GPTNeoXForCausalLM"),
+    "gpt2": Architecture("GPT2LMHeadModel", attention_modules=("c_attn",)),
+    "gpt_neox": Architecture("GPTNeoXForCausalLM", attention_modules=("query_key_value",)),
     "llama": Architecture("LlamaForCausalLM"),
     "mistral": Architecture("MistralForCausalLM"),
     "opt": Architecture("OPTForCausalLM"),

@@ -23,7 +23,7 @@ from training_workers.loading import BaseModel, load_base_model
 from training_workers.local_training import Step, TrainingOutcome, train_locally
 from training_workers.methods import Method, get_method
 from training_workers.runtime import choose_runtime
-from training_workers.states import from_bytes, to_bytes
+from training_workers.states import from_bytes, moved, to_bytes
 
 Answer = tuple[dict[str, Any], bytes | None]
 Report = Callable[[dict[str, Any]], None]
@@ -106,8 +106,7 @@ class Workshop:
         before = job.score(base, state, phase="evaluating_before") if job.part("evaluate_before") else None
         reach(FailPoint.TRAINING_BEGUN)
         outcome = job.train(base, state)
-        trained = {name: tensor + outcome.update[name] for name, tensor in state.items()}
-        after = job.score(base, trained, phase="evaluating_after")
+        after = job.score(base, moved(state, outcome.update), phase="evaluating_after")
         scores = {"before": asdict(before) if before else None, "after": asdict(after)}
         metrics = {**_training_metrics(outcome, base), "scores": scores}
         names = ("round", "tenant", "attempt", "parent")

@@ -29,7 +29,7 @@ class Step:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a local run learned: `update` is trained minus parent, float32, on the CPU."""
+    """What a local run learned: `update` is trained minus parent of the trained tensors, float32, on the CPU."""
 
     update: dict[str, Tensor]
     losses: list[float]
@@ -84,10 +84,11 @@ class _Run:
         self._method = method
         self._settings = settings
         self._parent = parent
-        self._trained = {
-            name: tensor.to(base.runtime.device, copy=True).requires_grad_()
+        self._state = {
+            name: tensor.to(base.runtime.device, copy=True).requires_grad_(method.trained(name))
             for name, tensor in parent.items()
         }
+        self._trained = {name: tensor for name, tensor in self._state.items() if tensor.requires_grad}
         self._optimizer = torch.optim.AdamW(
             self._trained.values(), lr=settings.learning_rate, weight_decay=0.0
         )
@@ -97,7 +98,7 @@ class _Run:
 
     def take_step(self, batch: Batch) -> Step:
         """One batch forward and backward, and one step of the optimizer."""
-        loss = _loss(self._method.logits(self._base, self._trained, batch), batch)
+        loss = _loss(self._method.logits(self._base, self._state, batch), batch)
         self._losses.append(self._finite(loss.item()))
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -114,7 +115,7 @@ class _Run:
     def outcome(self) -> TrainingOutcome:
         """The change that the steps made, and what was counted on the way."""
         update = {
-            name: self._trained[name].detach().cpu() - self._parent[name].cpu() for name in self._parent
+            name: tensor.detach().cpu() - self._parent[name].cpu() for name, tensor in self._trained.items()
         }
         return TrainingOutcome(
             update=update,

@@ -4,12 +4,13 @@ import json
 import struct
 from collections.abc import Mapping
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from training_workers.errors import StateUnreadable
+from training_workers.errors import StateIncompatible, StateUnreadable
 
 _LENGTH = struct.Struct("<Q")
 _ALIGNMENT = 8
@@ -40,3 +41,26 @@ def from_bytes(content: bytes) -> dict[str, Tensor]:
         return load_tensors(content)
     except SafetensorError as error:
         raise StateUnreadable(reason=str(error)[:200]) from None
+
+
+def check_like(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor]) -> None:
+    """Refuses a state that has not these finite float32 tensors and no other.
+
+    Raises:
+        StateIncompatible: the first tensor that differs, and how.
+    """
+    for name in sorted(set(state) ^ set(shapes)):
+        found, expected = ("missing", "present") if name in shapes else ("present", "no tensor of the method")
+        raise StateIncompatible(tensor=name, found=found, expected=expected)
+    for name, shape in shapes.items():
+        tensor = state[name]
+        if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
+            found = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise StateIncompatible(tensor=name, found=found, expected=f"torch.float32 {shape}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise StateIncompatible(tensor=name, found="not finite", expected="finite")
+
+
+def moved(state: Mapping[str, Tensor], update: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with an update added; tensors that the update does not hold stay as they are."""
+    return {name: tensor + update[name] if name in update else tensor for name, tensor in state.items()}

@@ -5,7 +5,7 @@ does the safetensors library (which checks offsets and lengths) make arrays of t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -28,6 +28,8 @@ from federation.errors import (
 )
 
 Tensors = dict[str, NDArray[np.floating]]
+Sends = Callable[[str], bool]
+"""Whether the method trains the tensor of this name, so that an update holds its change."""
 
 # A prefix needs 300 bytes; a method with a thousand small tensors about 130,000.
 MAX_HEADER_BYTES = 512 * 1024
@@ -48,6 +50,11 @@ def load_parent(data: bytes) -> Tensors:
     """Load a stored version: our own bytes, whose digest was checked."""
     tensors: Tensors = load(data)
     return tensors
+
+
+def sent_tensors(parent: Tensors, sends: Sends) -> Tensors:
+    """The tensors of the parent version that an update changes."""
+    return {name: tensor for name, tensor in parent.items() if sends(name)}
 
 
 def largest_update_bytes(parent: Mapping[str, NDArray[np.floating]]) -> int:
@@ -75,7 +82,7 @@ def read_header(data: bytes, *, max_bytes: int) -> Header:
 
 
 def load_like(parent: Mapping[str, NDArray[np.floating]], data: bytes, header: Header) -> Tensors:
-    """Load an update that has exactly the parent version's names, dtypes and shapes, all values finite.
+    """Load an update that has exactly the names, dtypes and shapes of what is sent of the parent, all values finite.
 
     Raises:
         UpdateRefused: one class per reason, see `federation.errors`.

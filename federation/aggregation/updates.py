@@ -1,9 +1,9 @@
 """The checks that an update passes before it may count.
 
-An update is a safetensors file with the parent version's tensors (names, dtypes, shapes) holding trained -
-parent, and metadata that name what it was made for: `round`, `tenant`, `attempt`, `base` and `parent`. The
-norm bound against the parent version is the plain defence against one tenant who outweighs all (Sun et al.
-2019, arXiv 1911.07963).
+An update is a safetensors file with those tensors of the parent version (names, dtypes, shapes) that the method
+trains, holding trained - parent, and metadata that name what it was made for: `round`, `tenant`, `attempt`,
+`base` and `parent`. The norm bound against the parent version is the plain defence against one tenant who
+outweighs all (Sun et al. 2019, arXiv 1911.07963).
 """
 
 import math
@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.aggregation.tensors import Tensors, largest_update_bytes, load_like, load_parent, read_header
+from federation.aggregation.tensors import (
+    Sends,
+    Tensors,
+    largest_update_bytes,
+    load_like,
+    load_parent,
+    read_header,
+    sent_tensors,
+)
 from federation.errors import (
     UpdateForWrongBase,
     UpdateForWrongParent,
@@ -58,17 +66,20 @@ _ORIGIN_ERRORS: dict[str, type[UpdateOriginDiffers]] = {
 
 
 def check_update(
-    data: bytes, *, parent: bytes, expected: ExpectedUpdate, max_relative_norm: float
+    data: bytes, *, parent: bytes, expected: ExpectedUpdate, max_relative_norm: float, sends: Sends
 ) -> UpdateFacts:
     """Check an update against its parent version and against what it was asked for.
+
+    Its norm is measured against the whole parent's: what LoRA trains begins at zero.
 
     Raises:
         UpdateRefused: one class with a code of its own per reason, see `federation.errors`.
     """
     parent_tensors = load_parent(parent)
-    header = read_header(data, max_bytes=largest_update_bytes(parent_tensors))
+    sent = sent_tensors(parent_tensors, sends)
+    header = read_header(data, max_bytes=largest_update_bytes(sent))
     _check_origin(header.metadata, expected)
-    update = load_like(parent_tensors, data, header)
+    update = load_like(sent, data, header)
     facts = _measure(update, parent_tensors)
     if facts.relative_norm > max_relative_norm:
         raise UpdateNormTooLarge(relative_norm=facts.relative_norm, max_relative_norm=max_relative_norm)

@@ -11,18 +11,22 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from federation.aggregation.tensors import (
+    Sends,
     Tensors,
     largest_update_bytes,
     load_like,
     load_parent,
     read_header,
+    sent_tensors,
 )
 from federation.aggregation.weights import WeightedUpdate, checked_weight
 from federation.errors import AggregateNotFinite, NothingToAggregate
 
 
-def aggregate(parent: bytes, updates: Iterable[WeightedUpdate]) -> bytes:
+def aggregate(parent: bytes, updates: Iterable[WeightedUpdate], *, sends: Sends) -> bytes:
     """Return parent + sum(weight * update) / sum(weight), with the parent's names, dtypes and shapes.
+
+    What the method does not send stays as it is in the parent.
 
     Sums are kept in float64 and cast once; one update is in memory at a time. The same updates in the same
     order give the same bytes. Another order, or all weights times a factor, changes the float64 sums by
@@ -36,17 +40,18 @@ def aggregate(parent: bytes, updates: Iterable[WeightedUpdate]) -> bytes:
         AggregateNotFinite: a result does not fit into the parent's dtype.
     """
     parent_tensors = load_parent(parent)
-    sums = {name: np.zeros(tensor.shape, np.float64) for name, tensor in parent_tensors.items()}
+    sent = sent_tensors(parent_tensors, sends)
+    sums = {name: np.zeros(tensor.shape, np.float64) for name, tensor in sent.items()}
     total_weight = 0.0
     for update in updates:
         weight = checked_weight(update.weight)
         total_weight = checked_weight(total_weight + weight)
-        _add(sums, weight, parent_tensors, update.load())
+        _add(sums, weight, sent, update.load())
     if not total_weight:
         raise NothingToAggregate
-    moved = {name: _moved(name, tensor, sums[name] / total_weight) for name, tensor in parent_tensors.items()}
+    moved = {name: _moved(name, tensor, sums[name] / total_weight) for name, tensor in sent.items()}
     # One metadata entry only: the library writes several in an order that changes from call to call.
-    return save(moved, metadata={"format": "pt"})
+    return save({**parent_tensors, **moved}, metadata={"format": "pt"})
 
 
 def _add(sums: dict[str, NDArray[np.float64]], weight: float, parent: Tensors, data: bytes) -> None:

@@ -1,11 +1,17 @@
 """Settings of the customization methods, one file each, without torch: what the web and the coordinator know of them.
 
-Each class has its `kind`, and `sends(name)`: whether this tensor of a version is trained and travels in an update.
+Each class has its `kind`; `sends(name)`: whether this tensor of a version is trained and travels in an update; and
+`default_max_relative_norm`: the bound on an update that suits the method where the specification sets none.
 The learning code of the same name is in `training_workers.methods`.
 """
 
+from typing import Annotated
+
+from pydantic import Field
+
+from federation.methods.lora import LoraSettings
 from federation.methods.prefix import PrefixSettings
 
-__all__ = ["MethodSettings", "PrefixSettings"]
+__all__ = ["LoraSettings", "MethodSettings", "PrefixSettings"]
 
-MethodSettings = PrefixSettings
+MethodSettings = Annotated[LoraSettings | PrefixSettings, Field(discriminator="kind")]

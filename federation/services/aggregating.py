@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Max
 
 from federation.aggregation import WeightedUpdate, capped_weight, get_rule
-from federation.aggregation.tensors import MAX_HEADER_BYTES
+from federation.aggregation.tensors import MAX_HEADER_BYTES, Sends
 from federation.aggregation.updates import ExpectedUpdate, check_update
 from federation.models import FederatedRound, LocalRun, PrefixVersion
 from federation.services import rounds
@@ -28,6 +28,7 @@ class CheckPlan:
     parent_size_bytes: int
     expected: ExpectedUpdate
     max_relative_norm: float
+    sends: Sends
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def plan_check(*, local_run: LocalRun) -> CheckPlan | None:
             base=federation.base_model.weights_sha256,
             parent_sha256=parent.sha256,
         ),
-        max_relative_norm=federation.rules.aggregation.max_relative_norm,
+        max_relative_norm=federation.rules.max_relative_norm,
+        sends=federation.rules.method.sends,
     )
 
 
@@ -69,7 +71,13 @@ def judge(plan: CheckPlan) -> Verdict:
     parent = storage.get(plan.parent_sha256, max_bytes=plan.parent_size_bytes)
     try:
         update = storage.get(plan.update_sha256, max_bytes=_update_limit(plan.parent_size_bytes))
-        check_update(update, parent=parent, expected=plan.expected, max_relative_norm=plan.max_relative_norm)
+        check_update(
+            update,
+            parent=parent,
+            expected=plan.expected,
+            max_relative_norm=plan.max_relative_norm,
+            sends=plan.sends,
+        )
     except PreludeError as error:
         return Verdict(plan=plan, error=error)
     return Verdict(plan=plan, error=None)
@@ -101,6 +109,7 @@ class AggregationPlan:
 
     round_id: str
     rule: str
+    sends: Sends
     parent_sha256: str
     parent_size_bytes: int
     updates: tuple[tuple[str, float], ...]  # (sha256, weight)
@@ -110,11 +119,13 @@ def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan | No
     """What to aggregate; nothing unless the round is in that state."""
     if federated_round.state != RoundState.AGGREGATING:
         return None
+    method = federated_round.federation.rules.method
     rules = federated_round.federation.rules.aggregation
     accepted = LocalRun.objects.filter(federated_round=federated_round, state=LocalRunState.ACCEPTED)
     return AggregationPlan(
         round_id=federated_round.public_id,
         rule=rules.rule,
+        sends=method.sends,
         parent_sha256=federated_round.parent_version.sha256,
         parent_size_bytes=federated_round.parent_version.size_bytes,
         updates=tuple(
@@ -132,7 +143,7 @@ def aggregate(plan: AggregationPlan) -> bytes:
         WeightedUpdate(weight=weight, load=partial(_load, sha256, max_bytes=limit))
         for sha256, weight in plan.updates
     )
-    return get_rule(plan.rule)(parent, updates)
+    return get_rule(plan.rule)(parent, updates, sends=plan.sends)
 
 
 def _load(sha256: str, *, max_bytes: int) -> bytes:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from federation import errors
-from federation.aggregation.tensors import MAX_HEADER_BYTES, largest_update_bytes, load_parent
+from federation.aggregation.tensors import MAX_HEADER_BYTES, Sends, largest_update_bytes, load_parent
 from federation.aggregation.updates import UpdateFacts, check_update
 from tenants.errors import PreludeError
 from tests.federation.updates_made import (
@@ -28,9 +28,17 @@ from tests.federation.updates_made import (
 )
 
 
-def check(data: bytes, *, parent: bytes = PARENT, max_relative_norm: float = 1.0) -> UpdateFacts:
+def check(
+    data: bytes,
+    *,
+    parent: bytes = PARENT,
+    max_relative_norm: float = 1.0,
+    sends: Sends = lambda _name: True,
+) -> UpdateFacts:
     """Check `data` as the update that the tests expect."""
-    return check_update(data, parent=parent, expected=EXPECTED, max_relative_norm=max_relative_norm)
+    return check_update(
+        data, parent=parent, expected=EXPECTED, max_relative_norm=max_relative_norm, sends=sends
+    )
 
 
 def with_header(header: object, data: bytes = b"") -> bytes:
@@ -300,3 +308,15 @@ def test_a_mutated_update_is_refused_by_a_code_or_is_a_whole_finite_update(
 def test_any_bytes_are_refused_by_a_code(data: bytes, brace: bool) -> None:
     with pytest.raises(errors.UpdateRefused):
         check(with_header(b"{" + data) if brace else data)
+
+
+def test_an_update_holds_what_the_method_sends_and_no_more() -> None:
+    gate = {"gate": np.ones(3, np.float32)}
+    facts = check(make_update(gate), sends=lambda name: name == "gate", max_relative_norm=10.0)
+    parent_norm = np.sqrt(sum(float((tensor**2).sum()) for tensor in PARENT_TENSORS.values()))
+    assert facts.n_values == 3
+    assert facts.relative_norm == pytest.approx(np.sqrt(3) / parent_norm, rel=1e-6)
+    with pytest.raises(errors.UpdateNamesDiffer, match="prompt_embeddings"):
+        check(make_update(), sends=lambda name: name == "gate")
+    with pytest.raises(errors.UpdateNamesDiffer, match="prompt_embeddings"):
+        check(make_update(gate))

@@ -4,6 +4,7 @@ import math
 import random
 import tracemalloc
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from federation import errors
-from federation.aggregation import RULES, WeightedUpdate, capped_weight, get_rule
-from federation.aggregation.weighted_mean import aggregate
+from federation.aggregation import RULES, WeightedUpdate, capped_weight, get_rule, weighted_mean
 from tests.federation.updates_made import PARENT, PARENT_TENSORS, make_update, random_tensors
 
+aggregate = partial(weighted_mean.aggregate, sends=lambda _name: True)
 weights = st.floats(min_value=1e-3, max_value=1e6)
 contributions = st.lists(st.tuples(st.integers(1, 10_000), weights), min_size=1, max_size=8)
 
@@ -159,7 +160,7 @@ def test_memory_does_not_grow_with_the_number_of_updates() -> None:
 
 
 def test_rules_are_found_by_name() -> None:
-    assert get_rule("weighted_mean") is aggregate
+    assert get_rule("weighted_mean") is weighted_mean.aggregate
     assert set(RULES) == {"weighted_mean"}
     with pytest.raises(errors.AggregationRuleUnknown, match=r"'median'; there are 'weighted_mean'"):
         get_rule("median")
@@ -170,3 +171,11 @@ def test_weights_are_examples_up_to_the_cap() -> None:
     assert capped_weight(10**6, None) == 1e6
     with pytest.raises(errors.WeightInvalid):
         capped_weight(0, None)
+
+
+def test_what_the_method_does_not_send_stays_as_it_is() -> None:
+    changes = {"gate": np.ones(3, np.float32)}
+    update = WeightedUpdate(1.0, lambda: make_update(changes))
+    result = load(weighted_mean.aggregate(PARENT, [update], sends=lambda name: name == "gate"))
+    np.testing.assert_array_equal(result["prompt_embeddings"], PARENT_TENSORS["prompt_embeddings"])
+    np.testing.assert_array_equal(result["gate"], PARENT_TENSORS["gate"] + 1)

@@ -15,7 +15,7 @@ from federation.specification import FederationSpecification, parse_specificatio
 from tenants import storage
 from tenants.storage import BlobMissing
 from tests.factories import SPECIFICATION, FederationFactory, PrefixVersionFactory, prefix_bytes
-from tests.training_workers.conftest import CPU_FLOAT32
+from tests.training_workers.conftest import CPU_FLOAT32, METHODS
 from tests.training_workers.tiny_model import make_tiny_base
 from training_workers.evaluation import evaluate
 from training_workers.examples import LabelExample
@@ -81,9 +81,9 @@ def tiny_base(tiny_path: Path) -> BaseModel:
     return load_base_model(tiny_path, CPU_FLOAT32)
 
 
-def adapter_archive(base: BaseModel, task: dict[str, Any]) -> tuple[Archive, State, FederationSpecification]:
+def adapter_archive(base: BaseModel, **changes: Any) -> tuple[Archive, State, FederationSpecification]:
     """A version as the training side would have made it."""
-    rules = {**SPECIFICATION, "task": task}
+    rules = {**SPECIFICATION, **changes}
     specification = parse_specification(rules)
     method = get_method(specification.method)
     state = method.start(base, seed=0)
@@ -114,10 +114,11 @@ def follow_readme(archive: Archive, base: Path, directory: Path) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
 def test_the_readme_gives_the_answer_that_the_platform_scores(
-    tiny_base: BaseModel, tiny_path: Path, tmp_path: Path
+    tiny_base: BaseModel, tiny_path: Path, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
-    archive, state, specification = adapter_archive(tiny_base, SPECIFICATION["task"])
+    archive, state, specification = adapter_archive(tiny_base, method=settings)
     answer = follow_readme(archive, tiny_path, tmp_path)
     method = get_method(specification.method)
     for label in ("positive", "negative"):
@@ -127,5 +128,5 @@ def test_the_readme_gives_the_answer_that_the_platform_scores(
 
 
 def test_the_readme_of_a_completion_task_runs(tiny_base: BaseModel, tiny_path: Path, tmp_path: Path) -> None:
-    archive, _, _ = adapter_archive(tiny_base, {"kind": "completion", "max_tokens": 64})
+    archive, _, _ = adapter_archive(tiny_base, task={"kind": "completion", "max_tokens": 64})
     assert follow_readme(archive, tiny_path, tmp_path)

@@ -28,6 +28,11 @@ SPECIFICATION: dict[str, Any] = {
     "training": {"learning_rate": 0.02, "n_steps": 6, "batch_size": 4, "gradient_clip": 1.0, "seed": 0},
     "evaluation": {"n_held_out_rows": 24},
 }
+METHODS: dict[str, dict[str, Any]] = {
+    "prefix": SPECIFICATION["method"],
+    "ffa-lora": {"kind": "lora", "rank": 4},
+    "lora": {"kind": "lora", "rank": 4, "freeze_a": False},
+}
 CPU_FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32, n_threads=1, reason="a test")
 CPU_BFLOAT16 = Runtime(device=torch.device("cpu"), dtype=torch.bfloat16, n_threads=1, reason="a test")
 
@@ -54,6 +59,12 @@ def tiny_base(tiny_directory: Path) -> BaseModel:
 def specification() -> FederationSpecification:
     """The label task's specification."""
     return parse_specification(SPECIFICATION)
+
+
+@pytest.fixture(params=list(METHODS.values()), ids=list(METHODS))
+def any_specification(request: pytest.FixtureRequest) -> FederationSpecification:
+    """The label task's specification with one method after the other."""
+    return parse_specification({**SPECIFICATION, "method": request.param})
 
 
 @pytest.fixture

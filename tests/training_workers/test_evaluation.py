@@ -9,7 +9,6 @@ from torch import Tensor
 from federation.specification import FederationSpecification
 from tests.training_workers.conftest import CPU_BFLOAT16
 from training_workers import errors, evaluation
-from training_workers.data import TokenExample, make_batch
 from training_workers.evaluation import evaluate
 from training_workers.examples import Example
 from training_workers.loading import BaseModel, load_base_model
@@ -20,17 +19,6 @@ from training_workers.methods import Method, get_method
 def method(specification: FederationSpecification) -> Method:
     """The specification's method."""
     return get_method(specification.method)
-
-
-def test_padding_changes_no_logit(tiny_base: BaseModel, method: Method) -> None:
-    state = method.start(tiny_base, seed=0)
-    rows = [TokenExample(tuple(range(20, 20 + n_tokens)), (7, 8)) for n_tokens in (2, 40, 11)]
-    with torch.no_grad():
-        together = method.logits(tiny_base, state, make_batch(rows, device=torch.device("cpu")))
-        alone = [
-            method.logits(tiny_base, state, make_batch([row], device=torch.device("cpu"))) for row in rows
-        ]
-    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
 
 
 def test_the_batch_size_and_the_order_change_no_score(

@@ -1,4 +1,4 @@
-"""What a prefix is made of and refuses."""
+"""What each method is made of, and what it refuses."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from federation.methods import PrefixSettings
+from federation.methods import LoraSettings, PrefixSettings
 from training_workers import errors
 from training_workers.data import TokenExample, make_batch
 from training_workers.loading import BaseModel
@@ -58,21 +58,6 @@ def test_a_short_text_is_repeated_and_a_long_one_cut(tiny_base: BaseModel) -> No
     assert torch.equal(repeated["prompt_embeddings"], written["prompt_embeddings"])
 
 
-def test_a_state_that_does_not_fit_is_refused(tiny_base: BaseModel) -> None:
-    method = prefix()
-    good = method.start(tiny_base, seed=0)["prompt_embeddings"]
-    method.check(tiny_base, {"prompt_embeddings": good})
-    for state in (
-        {},
-        {"prompt_embeddings": good, "lora_A": good},
-        {"prompt_embeddings": good[:4]},
-        {"prompt_embeddings": good.double()},
-        {"prompt_embeddings": torch.full_like(good, float("nan"))},
-    ):
-        with pytest.raises(errors.StateIncompatible):
-            method.check(tiny_base, state)
-
-
 def test_the_adapters_configuration_is_json_without_a_path(tiny_base: BaseModel) -> None:
     config = json.loads(json.dumps(prefix().adapter_config(tiny_base)))
     assert config["peft_type"] == "PREFIX_TUNING"
@@ -82,3 +67,39 @@ def test_the_adapters_configuration_is_json_without_a_path(tiny_base: BaseModel)
     assert config["base_model_name_or_path"] is None
     assert config["prefix_projection"] is False
     assert config["inference_mode"] is True
+
+
+def lora(**settings: Any) -> Method:
+    return get_method(LoraSettings(kind="lora", **settings))
+
+
+def test_lora_begins_as_the_bare_base_model(tiny_base: BaseModel) -> None:
+    method = lora()
+    batch = make_batch([TokenExample((20, 21, 22), (7,))], device=torch.device("cpu"))
+    begun = method.logits(tiny_base, method.start(tiny_base, seed=0), batch)
+    assert torch.equal(begun, tiny_base.logits(tiny_base.target_states(batch)))
+
+
+def test_another_seed_draws_another_a(tiny_base: BaseModel) -> None:
+    name = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
+    first, second = (lora().start(tiny_base, seed=seed)[name] for seed in (0, 1))
+    assert not torch.equal(first, second)
+    assert float(first.abs().max()) <= 48**-0.5
+
+
+def test_lora_leaves_no_hook_behind(tiny_base: BaseModel) -> None:
+    method = lora(target_modules=["self_attn.q_proj", "down_proj"])
+    state = {name: torch.ones_like(tensor) for name, tensor in method.start(tiny_base, seed=0).items()}
+    assert len(state) == 8
+    batch = make_batch([TokenExample((20, 21, 22), (7,))], device=torch.device("cpu"))
+    bare = tiny_base.logits(tiny_base.target_states(batch))
+    assert not torch.equal(method.logits(tiny_base, state, batch), bare)
+    assert torch.equal(tiny_base.logits(tiny_base.target_states(batch)), bare)
+
+
+@pytest.mark.parametrize(
+    "name", ["c_attn", "q_pro", "lm_head", "self_attn", "embed_tokens", "input_layernorm"]
+)
+def test_modules_that_lora_cannot_change_are_refused(tiny_base: BaseModel, name: str) -> None:
+    with pytest.raises(errors.SpecificationInvalid, match=f"target_modules cannot be used: '{name}'"):
+        lora(target_modules=["q_proj", name]).start(tiny_base, seed=0)

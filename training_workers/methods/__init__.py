@@ -1,6 +1,6 @@
 """Customization methods, one file each: what a tenant trains while the base model stays frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from federation.methods import MethodSettings
 from training_workers.data import Batch
 from training_workers.loading import BaseModel
+from training_workers.methods.lora import LoraMethod
 from training_workers.methods.prefix import PrefixMethod
 
 State = Mapping[str, Tensor]
@@ -40,7 +41,7 @@ class Method(Protocol):
         """`adapter_config.json` with which plain PEFT loads a state as `adapter_model.safetensors`."""
 
 
-METHODS = {"prefix": PrefixMethod}
+METHODS: Mapping[str, Callable[[Any], Method]] = {"lora": LoraMethod, "prefix": PrefixMethod}
 
 
 def get_method(settings: MethodSettings) -> Method:

@@ -16,8 +16,8 @@ from transformers.cache_utils import DynamicCache
 from federation.methods import PrefixSettings
 from training_workers.base_models import ARCHITECTURES
 from training_workers.data import Batch
-from training_workers.errors import StateIncompatible
 from training_workers.loading import BaseModel
+from training_workers.states import check_like
 
 TENSOR = "prompt_embeddings"
 
@@ -60,21 +60,8 @@ class PrefixMethod:
 
     def check(self, base: BaseModel, state: Mapping[str, Tensor]) -> None:
         """Refuses a state that is not one finite float32 tensor of this prefix's shape."""
-        for other in sorted(set(state) ^ {TENSOR}):
-            expected = "present" if other == TENSOR else "no tensor of a prefix"
-            raise StateIncompatible(
-                tensor=other, found="missing" if other == TENSOR else "present", expected=expected
-            )
-        tensor = state[TENSOR]
         shape = (self.settings.n_virtual_tokens, 2 * base.facts.n_layers * base.facts.token_size)
-        if tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
-            raise StateIncompatible(
-                tensor=TENSOR,
-                found=f"{tensor.dtype} {tuple(tensor.shape)}",
-                expected=f"torch.float32 {shape}",
-            )
-        if not bool(torch.isfinite(tensor).all()):
-            raise StateIncompatible(tensor=TENSOR, found="not finite", expected="finite")
+        check_like({TENSOR: shape}, state)
 
     def trained(self, name: str) -> bool:
         """The prefix is all there is."""
