@@ -56,12 +56,16 @@ class BaseModel:
         max_inputs = self.facts.context_length - n_positions
         return encode(examples, tokenizer=self.tokenizer, task=task, max_inputs=max_inputs)
 
-    def target_states(self, batch: Batch, *, cache: Cache | None = None) -> Tensor:
+    def target_states(
+        self, batch: Batch, *, cache: Cache | None = None, prompt: Tensor | None = None
+    ) -> Tensor:
         """Last hidden states where a token is to be predicted, [n_targets, hidden], in the model's dtype.
 
         The cache's positions come before the batch's: the mask covers them, and the batch's positions go on
-        after them.
+        after them. So do a prompt's, embeddings [n_prompt, embedding_size], which go through the model with every row.
         """
+        if prompt is not None:
+            return self._states_behind(prompt, batch)
         n_before = cache.get_seq_length() if cache is not None else 0
         n_rows, n_columns = batch.input_ids.shape
         mask = torch.cat([batch.attention_mask.new_ones(n_rows, n_before), batch.attention_mask], dim=1)
@@ -74,6 +78,18 @@ class BaseModel:
             use_cache=cache is not None,
         )
         states: Tensor = output.last_hidden_state[batch.target_rows, batch.target_columns]
+        return states
+
+    def _states_behind(self, prompt: Tensor, batch: Batch) -> Tensor:
+        n_rows, n_before = len(batch.input_ids), len(prompt)
+        own = self.model.get_input_embeddings()(batch.input_ids)
+        embeddings = torch.cat([prompt.to(own.dtype).expand(n_rows, -1, -1), own], dim=1)
+        mask = torch.cat([batch.attention_mask.new_ones(n_rows, n_before), batch.attention_mask], dim=1)
+        positions = torch.arange(embeddings.shape[1], device=mask.device).expand(n_rows, -1)
+        output = self.model.base_model(
+            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
+        )
+        states: Tensor = output.last_hidden_state[batch.target_rows, batch.target_columns + n_before]
         return states
 
     def logits(self, states: Tensor) -> Tensor:

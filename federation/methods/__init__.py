@@ -11,7 +11,8 @@ from pydantic import Field
 
 from federation.methods.lora import LoraSettings
 from federation.methods.prefix import PrefixSettings
+from federation.methods.prompt import PromptSettings
 
-__all__ = ["LoraSettings", "MethodSettings", "PrefixSettings"]
+__all__ = ["LoraSettings", "MethodSettings", "PrefixSettings", "PromptSettings"]
 
-MethodSettings = Annotated[LoraSettings | PrefixSettings, Field(discriminator="kind")]
+MethodSettings = Annotated[LoraSettings | PrefixSettings | PromptSettings, Field(discriminator="kind")]

@@ -122,7 +122,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     reviews: list[Example],
     any_specification: FederationSpecification,
 ) -> None:
-    wild = any_specification.training.model_copy(update={"learning_rate": 1e37})
+    wild = any_specification.training.model_copy(update={"learning_rate": float("inf")})
     specification = any_specification.model_copy(update={"training": wild})
     with pytest.raises(errors.LossNotFinite, match=r"step \d"):
         train_locally(tiny_base, method, start, reviews, specification, seed=0)

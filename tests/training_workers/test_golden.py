@@ -69,7 +69,8 @@ def test_logits_are_those_of_plain_peft(
     plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(directory), adapter)
     with torch.no_grad():
         ours = method.logits(base, state, batch)
-        theirs = plain(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        logits = plain(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    theirs = logits[:, -batch.input_ids.shape[1] :]  # PEFT gives a prompt's positions too
     torch.testing.assert_close(ours, theirs[torch.arange(3), [2, 49, 8]], rtol=1e-4, atol=1e-4)
     bare = base.logits(base.target_states(batch))
     assert float((ours - bare).abs().max()) > 0.01

@@ -1,5 +1,6 @@
 """What each method is made of, and what it refuses."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from federation.methods import LoraSettings, PrefixSettings
+from federation.methods import LoraSettings, PrefixSettings, PromptSettings
 from training_workers import errors
 from training_workers.data import TokenExample, make_batch
 from training_workers.loading import BaseModel
@@ -103,3 +104,26 @@ def test_lora_leaves_no_hook_behind(tiny_base: BaseModel) -> None:
 def test_modules_that_lora_cannot_change_are_refused(tiny_base: BaseModel, name: str) -> None:
     with pytest.raises(errors.SpecificationInvalid, match=f"target_modules cannot be used: '{name}'"):
         lora(target_modules=["q_proj", name]).start(tiny_base, seed=0)
+
+
+def test_a_prompt_begins_as_its_text(tiny_base: BaseModel) -> None:
+    text = "The film was wonderful."
+    tokens = tuple(tiny_base.tokenizer(text)["input_ids"])
+    method = get_method(PromptSettings(kind="prompt", n_virtual_tokens=len(tokens), start_text=text))
+    cpu = torch.device("cpu")
+    behind = method.logits(
+        tiny_base, method.start(tiny_base, seed=0), make_batch([TokenExample((20, 21), (7,))], device=cpu)
+    )
+    whole = make_batch([TokenExample((*tokens, 20, 21), (7,))], device=cpu)
+    torch.testing.assert_close(behind, tiny_base.logits(tiny_base.target_states(whole)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [PrefixSettings, PromptSettings])
+def test_what_leaves_nothing_of_the_context_is_refused(
+    tiny_base: BaseModel, settings: type[PrefixSettings | PromptSettings]
+) -> None:
+    small = dataclasses.replace(tiny_base, facts=dataclasses.replace(tiny_base.facts, context_length=16))
+    kind = settings.__name__.removesuffix("Settings").lower()
+    method = get_method(settings(kind=kind, n_virtual_tokens=16, start_text="A text."))  # type: ignore[arg-type]
+    with pytest.raises(errors.SpecificationInvalid, match="context of 16 positions"):
+        method.start(small, seed=0)

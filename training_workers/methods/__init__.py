@@ -10,6 +10,7 @@ from training_workers.data import Batch
 from training_workers.loading import BaseModel
 from training_workers.methods.lora import LoraMethod
 from training_workers.methods.prefix import PrefixMethod
+from training_workers.methods.prompt import PromptMethod
 
 State = Mapping[str, Tensor]
 
@@ -41,7 +42,11 @@ class Method(Protocol):
         """`adapter_config.json` with which plain PEFT loads a state as `adapter_model.safetensors`."""
 
 
-METHODS: Mapping[str, Callable[[Any], Method]] = {"lora": LoraMethod, "prefix": PrefixMethod}
+METHODS: Mapping[str, Callable[[Any], Method]] = {
+    "lora": LoraMethod,
+    "prefix": PrefixMethod,
+    "prompt": PromptMethod,
+}
 
 
 def get_method(settings: MethodSettings) -> Method:

@@ -17,6 +17,7 @@ from federation.methods import PrefixSettings
 from training_workers.base_models import ARCHITECTURES
 from training_workers.data import Batch
 from training_workers.loading import BaseModel
+from training_workers.methods.start_text import start_tokens
 from training_workers.states import check_like
 
 TENSOR = "prompt_embeddings"
@@ -41,14 +42,11 @@ class PrefixMethod:
         processor's bfloat16.
         """
         base = base.exact or base
-        tokens = list(base.tokenizer(self.settings.start_text)["input_ids"])
-        repeated = (tokens * (self.settings.n_virtual_tokens // len(tokens) + 1))[
-            : self.settings.n_virtual_tokens
-        ]
+        tokens = start_tokens(base, self.settings.start_text, self.settings.n_virtual_tokens)
         cache = DynamicCache()
         with torch.no_grad():
             base.model.base_model(
-                input_ids=torch.tensor([repeated], device=base.runtime.device),
+                input_ids=torch.tensor([tokens], device=base.runtime.device),
                 past_key_values=cache,
                 use_cache=True,
             )

@@ -1,0 +1,23 @@
+"""The settings of prompt tuning; its learning code is `training_workers.methods.prompt`."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from federation.sections import Section, Text
+
+
+class PromptSettings(Section):
+    """Soft prompt tuning (Lester et al. 2021, arXiv 2104.08691), started from the embeddings of a public text."""
+
+    default_max_relative_norm: ClassVar[float] = 1.0
+
+    kind: Literal["prompt"]
+    n_virtual_tokens: int = Field(16, ge=1, le=512, description="Virtual tokens before the input's own.")
+    start_text: Text = Field(
+        min_length=1, max_length=20_000, pattern=r"\S", description="Public text; never a tenant's."
+    )
+
+    def sends(self, name: str) -> bool:  # noqa: ARG002 (others hold tensors that are never trained)
+        """The whole prompt is trained, and travels."""
+        return True
