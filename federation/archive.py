@@ -1,4 +1,6 @@
-"""A prefix version as one file that plain PEFT reads: the adapter's directory in a zip, with what its use takes.
+"""A version as one file that plain PEFT reads: the adapter's directory in a zip, with what its use takes.
+
+Of a whole model, the directory that transformers reads, but for the tokenizer, which is the base's.
 
 The same version under the same release gives the same bytes: members are stored, in a fixed order, without a clock.
 """
@@ -11,7 +13,7 @@ import zipfile
 from dataclasses import dataclass
 from typing import Any
 
-from federation.models import BaseModel, PrefixVersion
+from federation.models import Federation, PrefixVersion
 from federation.specification import CompletionTask, LabelTask
 from tenants import storage
 
@@ -39,6 +41,15 @@ base = "path/to/the/base/model"  # {name}: {source}
 task = json.load(open("prelude.json"))["task"]
 tokenizer = AutoTokenizer.from_pretrained(base)
 model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), ".").eval()
+"""
+_LOADING_WHOLE = """\
+import json, torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+base = "path/to/the/base/model"  # for its tokenizer; {name}: {source}
+task = json.load(open("prelude.json"))["task"]
+tokenizer = AutoTokenizer.from_pretrained(base)
+model = AutoModelForCausalLM.from_pretrained(".", dtype=torch.float32).eval()
 """
 _LABEL_USE = """\
 prompt = task["template"].replace("{text}", "What a fine day."[: task["max_text_characters"]])
@@ -76,9 +87,10 @@ class Archive:
 def build_archive(*, version: PrefixVersion) -> Archive:
     """Zip the version with its configuration and its use. Raises BlobMissing and BlobCorrupt."""
     tensors = storage.get(version.sha256, max_bytes=version.size_bytes)
+    is_whole = version.federation.rules.method.is_whole_model
     members = {
-        "adapter_config.json": _as_json(version.federation.adapter_config),
-        "adapter_model.safetensors": tensors,
+        "config.json" if is_whole else "adapter_config.json": _as_json(version.federation.configuration),
+        "model.safetensors" if is_whole else "adapter_model.safetensors": tensors,
         "prelude.json": _as_json(describe(version)),
         "README.md": readme(version).encode(),
     }
@@ -108,20 +120,25 @@ def describe(version: PrefixVersion) -> dict[str, Any]:
 
 
 def readme(version: PrefixVersion) -> str:
-    """How to load the version with plain PEFT, for a person."""
+    """How to load the version with plain PEFT or transformers, for a person."""
     federation = version.federation
+    is_whole = federation.rules.method.is_whole_model
+    what = "A fine-tuned copy of" if is_whole else f"A {federation.rules.method.kind} for"
+    layout = "as a transformers model" if is_whole else "as a PEFT adapter"
     use = _LABEL_USE if isinstance(federation.rules.task, LabelTask) else _COMPLETION_USE
     return (
         f"# {federation.name}, prefix version {version.number}\n\n"
-        f"A prefix for {federation.base_model.name}, as a PEFT adapter. `prelude.json` names the base model\n"
+        f"{what} {federation.base_model.name}, {layout}. `prelude.json` names the base model\n"
         "by the digest of its weights, the task, and how a score is taken. In this directory:\n\n"
-        f"```python\n{_loading(federation.base_model)}{use}```\n"
+        f"```python\n{_loading(federation)}{use}```\n"
     )
 
 
-def _loading(base_model: BaseModel) -> str:
+def _loading(federation: Federation) -> str:
+    base_model = federation.base_model
     name, source = (" ".join(text.split()) for text in (base_model.name, base_model.source))
-    return _LOADING.format(name=name, source=source)
+    loading = _LOADING_WHOLE if federation.rules.method.is_whole_model else _LOADING
+    return loading.format(name=name, source=source)
 
 
 def _scoring(task: LabelTask | CompletionTask) -> str:

@@ -242,7 +242,7 @@ class FederationFactory(PlatformFactory[Federation]):
     finished_at = factory.LazyAttribute(
         lambda row: None if row.state == FederationState.PREPARING else timezone.now()
     )
-    adapter_config = factory.LazyFunction(lambda: {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4})
+    configuration = factory.LazyFunction(lambda: {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4})
 
 
 class PrefixVersionFactory(PlatformFactory[PrefixVersion]):

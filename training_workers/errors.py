@@ -272,6 +272,17 @@ class SpecificationInvalid(PreludeError):
         super().__init__(f"The specification's {field} cannot be used: {reason}")
 
 
+class BaseModelTooLarge(PreludeError):
+    """A base model that is too large for the method."""
+
+    code = "base_model_too_large"
+
+    def __init__(self, *, method: str, n_parameters: int, limit: int) -> None:
+        super().__init__(
+            f"The base model has {n_parameters} parameters; the method {method} takes up to {limit}."
+        )
+
+
 class LabelWordsClash(PreludeError):
     """Two label words begin with the same token, so that the first token cannot tell them apart."""
 

@@ -95,7 +95,7 @@ class Workshop:
             first_label_tokens(base.tokenizer, specification.task)
         state = method.start(base, seed=specification.training.seed)
         method.check(base, state)
-        result = {"adapter_config": method.adapter_config(base), "base_loaded": is_loaded}
+        result = {"configuration": method.configuration(base), "base_loaded": is_loaded}
         return result, to_bytes(state, metadata={})
 
     def _train(self, job: "_Job") -> Answer:

@@ -44,7 +44,7 @@ def prepare_start(attempt: Attempt[Federation]) -> None:
     assert answer.blob is not None
     with attempt.scope():
         federations.accept_start(
-            federation=federation, start=answer.blob, adapter_config=answer.result["adapter_config"]
+            federation=federation, start=answer.blob, configuration=answer.result["configuration"]
         )
 
 

@@ -4,12 +4,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from federation.sections import Section
+from federation.methods.method import MethodSection
 
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.\w+)*$", max_length=200)]
 
 
-class LoraSettings(Section):
+class LoraSettings(MethodSection):
     """LoRA (Hu et al. 2021, arXiv 2106.09685): a low-rank product B A is added to the base's linear modules.
 
     As FFA-LoRA (Sun et al. 2024, arXiv 2403.12313) by default: A is drawn from the federation's seed and stays, so that

@@ -4,10 +4,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from federation.sections import Section, Text
+from federation.methods.method import MethodSection
+from federation.sections import Text
 
 
-class PrefixSettings(Section):
+class PrefixSettings(MethodSection):
     """Prefix-tuning (Li and Liang 2021, arXiv 2101.00190), started from the key-values of a public text."""
 
     # Honest updates are at about 0.02; from about 0.3 on, a mean of prefixes no longer acts like its parts.
@@ -20,7 +21,3 @@ class PrefixSettings(Section):
     start_text: Text = Field(
         min_length=1, max_length=20_000, pattern=r"\S", description="Public text; never a tenant's."
     )
-
-    def sends(self, name: str) -> bool:  # noqa: ARG002 (others hold tensors that are never trained)
-        """The whole prefix is trained, and travels."""
-        return True

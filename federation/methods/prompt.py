@@ -4,10 +4,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from federation.sections import Section, Text
+from federation.methods.method import MethodSection
+from federation.sections import Text
 
 
-class PromptSettings(Section):
+class PromptSettings(MethodSection):
     """Soft prompt tuning (Lester et al. 2021, arXiv 2104.08691), started from the embeddings of a public text."""
 
     default_max_relative_norm: ClassVar[float] = 1.0
@@ -17,7 +18,3 @@ class PromptSettings(Section):
     start_text: Text = Field(
         min_length=1, max_length=20_000, pattern=r"\S", description="Public text; never a tenant's."
     )
-
-    def sends(self, name: str) -> bool:  # noqa: ARG002 (others hold tensors that are never trained)
-        """The whole prompt is trained, and travels."""
-        return True

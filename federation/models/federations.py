@@ -73,7 +73,8 @@ class Federation(Leased):
     specification = models.JSONField()
     specification_sha256 = models.CharField(max_length=64, editable=False)
     state = models.CharField(max_length=16, choices=FederationState, default=FederationState.PREPARING)
-    adapter_config = models.JSONField(default=dict, blank=True, editable=False)
+    # What makes a version's directory loadable: adapter_config.json, or config.json of a whole model.
+    configuration = models.JSONField(default=dict, blank=True, editable=False)
     priority = models.CharField(max_length=16, choices=Priority, default=Priority.NORMAL)
     weight = models.PositiveSmallIntegerField(
         default=1, help_text="Of its work among the federations' in one class."

@@ -56,13 +56,13 @@ def change_federation(*, federation: Federation, priority: Priority, weight: int
     return federation
 
 
-def accept_start(*, federation: Federation, start: bytes, adapter_config: dict[str, object]) -> PrefixVersion:
+def accept_start(*, federation: Federation, start: bytes, configuration: dict[str, object]) -> PrefixVersion:
     """Version 0 from the training side, published at once. Raises LeaseLost for a stale attempt."""
     sha256 = storage.put(start)
     with transaction.atomic():
         federation.lock_held()
         before = audit.fields(federation, "state")
-        attempts.end(federation, FederationState.READY, adapter_config=adapter_config)
+        attempts.end(federation, FederationState.READY, configuration=configuration)
         after = audit.fields(federation, "state")
         audit.record(action="federation.prepared", subject=federation, before=before, after=after)
         version = PrefixVersion.objects.create(

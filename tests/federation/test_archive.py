@@ -37,7 +37,7 @@ def test_an_archive_holds_all_that_its_use_takes() -> None:
     found = members(build_archive(version=version))
     assert list(found) == ["adapter_config.json", "adapter_model.safetensors", "prelude.json", "README.md"]
     assert found["adapter_model.safetensors"] == prefix_bytes()
-    assert json.loads(found["adapter_config.json"]) == version.federation.adapter_config
+    assert json.loads(found["adapter_config.json"]) == version.federation.configuration
     about = json.loads(found["prelude.json"])
     assert about["version"] == {"id": version.public_id, "number": 0, "sha256": version.sha256}
     assert about["federation"]["id"] == version.federation.public_id
@@ -88,7 +88,7 @@ def adapter_archive(base: BaseModel, **changes: Any) -> tuple[Archive, State, Fe
     method = get_method(specification.method)
     state = method.start(base, seed=0)
     federation = FederationFactory.create(
-        specification=specification.as_json(), adapter_config=method.adapter_config(base)
+        specification=specification.as_json(), configuration=method.configuration(base)
     )
     data = to_bytes(state, {"format": "pt"})
     version = PrefixVersionFactory.create(

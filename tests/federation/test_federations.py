@@ -119,13 +119,13 @@ def test_the_start_prefix_is_version_0_and_published() -> None:
     federation = FederationFactory.create(state=FederationState.PREPARING)
     claimed = Federation.claim(federation.pk, owner="worker")
     federations.accept_start(
-        federation=claimed, start=prefix_bytes(), adapter_config={"peft_type": "PREFIX_TUNING"}
+        federation=claimed, start=prefix_bytes(), configuration={"peft_type": "PREFIX_TUNING"}
     )
     federation = Federation.objects.get(pk=federation.pk)
     assert (federation.state, federation.published.version.number) == (FederationState.READY, 0)
     assert PublishRecord.objects.get(federation=federation).old is None
     with pytest.raises(LeaseLost):
-        federations.accept_start(federation=claimed, start=prefix_bytes(1), adapter_config={})
+        federations.accept_start(federation=claimed, start=prefix_bytes(1), configuration={})
 
 
 def test_a_tenant_enrols_where_it_is_invited_and_its_first_scores_are_asked_for(acme: Tenant) -> None:

@@ -33,6 +33,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ffa-lora": {"kind": "lora", "rank": 4},
     "lora": {"kind": "lora", "rank": 4, "freeze_a": False},
     "prompt": {**SPECIFICATION["method"], "kind": "prompt"},
+    "full": {"kind": "full"},
 }
 CPU_FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32, n_threads=1, reason="a test")
 CPU_BFLOAT16 = Runtime(device=torch.device("cpu"), dtype=torch.bfloat16, n_threads=1, reason="a test")

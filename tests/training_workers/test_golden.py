@@ -25,6 +25,7 @@ from training_workers.local_training import train_locally
 from training_workers.methods import Method, get_method
 from training_workers.states import moved
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 
 
@@ -32,11 +33,23 @@ def _method(specification: FederationSpecification) -> Method:
     return get_method(specification.method)
 
 
-def _as_adapter(directory: Path, base: BaseModel, method: Method, state: dict[str, Tensor]) -> Path:
+def _exported(directory: Path, base: BaseModel, method: Method, state: dict[str, Tensor]) -> Path:
+    """A directory as the archive holds it."""
     directory.mkdir()
-    (directory / "adapter_config.json").write_text(json.dumps(method.adapter_config(base)))
-    save_file(state, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+    is_whole = method.settings.is_whole_model
+    configuration, tensors = ("config.json", "model.safetensors") if is_whole else ADAPTER_FILES
+    (directory / configuration).write_text(json.dumps(method.configuration(base)))
+    save_file(state, directory / tensors, metadata={"format": "pt"})
     return directory
+
+
+def _plain(base: Path, exported: Path) -> Any:
+    """The model as anybody loads it."""
+    if (exported / "config.json").exists():
+        return AutoModelForCausalLM.from_pretrained(exported, dtype=torch.float32)
+    return PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), exported
+    )
 
 
 def _trained(
@@ -62,11 +75,11 @@ def test_logits_are_those_of_plain_peft(
     directory = make_tiny_base(tmp_path / "base", architecture=architecture)
     base = load_base_model(directory, CPU_FLOAT32)
     method, state = _method(any_specification), _trained(base, any_specification, reviews)
-    adapter = _as_adapter(tmp_path / "adapter", base, method, state)
+    exported = _exported(tmp_path / "exported", base, method, state)
     # The middle row is longer than the sliding window of the families that have one.
     examples = [TokenExample(tuple(range(10, 10 + n_tokens)), (7,)) for n_tokens in (3, 50, 9)]
     batch = make_batch(examples, device=base.runtime.device)
-    plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(directory), adapter)
+    plain = _plain(directory, exported)
     with torch.no_grad():
         ours = method.logits(base, state, batch)
         logits = plain(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
@@ -80,7 +93,9 @@ def test_peft_trains_no_parameter_more_than_the_state(
     tiny_base: BaseModel, tiny_directory: Path, any_specification: FederationSpecification
 ) -> None:
     method = _method(any_specification)
-    written = method.adapter_config(tiny_base)
+    if any_specification.method.is_whole_model:
+        pytest.skip("no adapter")
+    written = method.configuration(tiny_base)
     config = get_peft_config(dict(written))
     as_peft_writes_it = {
         name: sorted(value) if isinstance(value, set) else value for name, value in config.to_dict().items()
@@ -93,12 +108,12 @@ def test_peft_trains_no_parameter_more_than_the_state(
     assert not any(parameter.requires_grad for parameter in tiny_base.model.parameters())
 
 
-def _plain_peft_accuracy(directory: Path, adapter: Path | None, rows: Sequence[LabelExample]) -> float:
+def _plain_accuracy(directory: Path, exported: Path | None, rows: Sequence[LabelExample]) -> float:
     """What anybody can write down, one row at a time."""
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
+    if exported is not None:
+        model = _plain(directory, exported)
     words = SPECIFICATION["task"]["label_words"]
     answers = [tokenizer(word, add_special_tokens=False)["input_ids"][0] for word in words.values()]
     n_right = 0
@@ -123,11 +138,11 @@ def test_the_score_is_that_of_plain_peft_in_float32(
     base, specification = load_base_model(tiny_directory, runtime), any_specification
     rows = [*reviews, *(dataclasses.replace(row, text=row.text[::-1]) for row in reviews)]
     method, state = _method(specification), _trained(base, specification, reviews[:8])
-    adapter = _as_adapter(tmp_path / "adapter", base, method, state)
+    exported = _exported(tmp_path / "exported", base, method, state)
     after = evaluate(base, method, state, rows, specification)
-    assert after.accuracy == _plain_peft_accuracy(tiny_directory, adapter, rows)
+    assert after.accuracy == _plain_accuracy(tiny_directory, exported, rows)
     bare = evaluate(base, method, None, rows, specification)
-    assert bare.accuracy == _plain_peft_accuracy(tiny_directory, None, rows)
+    assert bare.accuracy == _plain_accuracy(tiny_directory, None, rows)
     assert 0 < after.accuracy < 1
     assert after.n_rows == 48
 

@@ -2,16 +2,19 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 
-from federation.methods import LoraSettings, PrefixSettings, PromptSettings
+from federation.methods import FullSettings, LoraSettings, PrefixSettings, PromptSettings
+from tests.training_workers.conftest import CPU_FLOAT32
+from tests.training_workers.tiny_model import make_tiny_base
 from training_workers import errors
 from training_workers.data import TokenExample, make_batch
-from training_workers.loading import BaseModel
+from training_workers.loading import BaseModel, load_base_model
 from training_workers.methods import Method, get_method
 
 
@@ -60,7 +63,7 @@ def test_a_short_text_is_repeated_and_a_long_one_cut(tiny_base: BaseModel) -> No
 
 
 def test_the_adapters_configuration_is_json_without_a_path(tiny_base: BaseModel) -> None:
-    config = json.loads(json.dumps(prefix().adapter_config(tiny_base)))
+    config = json.loads(json.dumps(prefix().configuration(tiny_base)))
     assert config["peft_type"] == "PREFIX_TUNING"
     assert config["task_type"] == "CAUSAL_LM"
     assert (config["num_virtual_tokens"], config["num_layers"]) == (5, 2)
@@ -127,3 +130,20 @@ def test_what_leaves_nothing_of_the_context_is_refused(
     method = get_method(settings(kind=kind, n_virtual_tokens=16, start_text="A text."))  # type: ignore[arg-type]
     with pytest.raises(errors.SpecificationInvalid, match="context of 16 positions"):
         method.start(small, seed=0)
+
+
+def test_a_base_model_that_is_too_large_is_refused(tiny_base: BaseModel) -> None:
+    large = dataclasses.replace(
+        tiny_base, facts=dataclasses.replace(tiny_base.facts, n_parameters=300_000_001)
+    )
+    with pytest.raises(errors.BaseModelTooLarge, match="300000001 parameters"):
+        get_method(FullSettings(kind="full")).start(large, seed=0)
+
+
+def test_a_shared_weight_is_held_once(tmp_path: Path) -> None:
+    base = load_base_model(make_tiny_base(tmp_path / "base", architecture="gpt2"), CPU_FLOAT32)
+    method = get_method(FullSettings(kind="full"))
+    state = method.start(base, seed=0)
+    assert sum(tensor.numel() for tensor in state.values()) == base.facts.n_parameters
+    assert "lm_head.weight" not in state
+    assert str(tmp_path) not in json.dumps(method.configuration(base))

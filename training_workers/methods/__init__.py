@@ -8,6 +8,7 @@ from torch import Tensor
 from federation.methods import MethodSettings
 from training_workers.data import Batch
 from training_workers.loading import BaseModel
+from training_workers.methods.full import FullMethod
 from training_workers.methods.lora import LoraMethod
 from training_workers.methods.prefix import PrefixMethod
 from training_workers.methods.prompt import PromptMethod
@@ -17,6 +18,10 @@ State = Mapping[str, Tensor]
 
 class Method(Protocol):
     """What is trained, as named float32 tensors (the *state*), and how it changes the forward pass."""
+
+    @property
+    def settings(self) -> MethodSettings:
+        """What the federation's specification says of it."""
 
     @property
     def n_positions(self) -> int:
@@ -38,11 +43,15 @@ class Method(Protocol):
     def logits(self, base: BaseModel, state: State, batch: Batch) -> Tensor:
         """Logits in float32 at the targets, [n_targets, vocabulary]; gradients reach the state."""
 
-    def adapter_config(self, base: BaseModel) -> dict[str, Any]:
-        """`adapter_config.json` with which plain PEFT loads a state as `adapter_model.safetensors`."""
+    def configuration(self, base: BaseModel) -> dict[str, Any]:
+        """`adapter_config.json` with which plain PEFT loads a state as `adapter_model.safetensors`.
+
+        Of a whole model, the `config.json` with which transformers loads it as `model.safetensors`.
+        """
 
 
 METHODS: Mapping[str, Callable[[Any], Method]] = {
+    "full": FullMethod,
     "lora": LoraMethod,
     "prefix": PrefixMethod,
     "prompt": PromptMethod,

@@ -107,7 +107,7 @@ class LoraMethod:
             shapes |= {a: (self.settings.rank, n_inputs), b: (n_outputs, self.settings.rank)}
         return shapes
 
-    def adapter_config(self, base: BaseModel) -> dict[str, Any]:
+    def configuration(self, base: BaseModel) -> dict[str, Any]:
         """PEFT's LoraConfig, to be loaded for use; it names no path of the machine that made it."""
         is_transposed = any(isinstance(module, Conv1D) for module in self._modules(base).values())
         return {

@@ -84,7 +84,7 @@ class PrefixMethod:
             cache.update(keys.expand(n_rows, -1, -1, -1), values.expand(n_rows, -1, -1, -1), index)
         return cache
 
-    def adapter_config(self, base: BaseModel) -> dict[str, Any]:
+    def configuration(self, base: BaseModel) -> dict[str, Any]:
         """PEFT's PrefixTuningConfig with the sizes written out; it names no path of the machine that made it.
 
         PEFT itself is not imported here: that takes 3 seconds and 100 MB, and the tests hold this against it.

@@ -53,7 +53,7 @@ class PromptMethod:
         """The base model's logits behind the prompt, [n_targets, vocabulary]."""
         return base.logits(base.target_states(batch, prompt=state[TENSOR]))
 
-    def adapter_config(self, base: BaseModel) -> dict[str, Any]:
+    def configuration(self, base: BaseModel) -> dict[str, Any]:
         """PEFT's PromptTuningConfig with the sizes written out; it names no path of the machine that made it."""
         return {
             "base_model_name_or_path": None,

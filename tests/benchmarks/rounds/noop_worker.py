@@ -52,8 +52,8 @@ class NoopTrainer:
             case "inspect":
                 return TrainerResult({"facts": dict(FACTS)}, None)
             case "start":
-                adapter_config = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}
-                return TrainerResult({"adapter_config": adapter_config}, _file(payload(), {"format": "pt"}))
+                configuration = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}
+                return TrainerResult({"configuration": configuration}, _file(payload(), {"format": "pt"}))
             case "evaluate":
                 return TrainerResult(dict(SCORE), None)
         assert job["kind"] == "train"
