@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from training_workers.errors import (
     ArchitectureUnsupported,
@@ -41,9 +41,14 @@ MAX_HEADER_BYTES = 100_000_000
 
 @dataclass(frozen=True)
 class Architecture:
-    """How one family of causal language models is customized."""
+    """How one family of language models is customized.
+
+    A causal model writes its answer token by token; an encoder reads a text as a whole, and answers by what
+    the text's embedding is near to.
+    """
 
     class_name: str
+    kind: Literal["causal", "encoder"] = "causal"
     # What the family's configuration means where it names no head size; None: hidden size by heads.
     default_head_size: int | None = None
     # Families with sliding-window layers need a cache that knows of them, as PEFT builds it for them.
@@ -54,6 +59,7 @@ class Architecture:
 
 # By `model_type`. Each is checked against plain PEFT in tests/training_workers/test_golden.py.
 ARCHITECTURES: Mapping[str, Architecture] = {
+    "bert": Architecture("BertModel", kind="encoder", attention_modules=("query", "value")),
     "gemma": Architecture("GemmaForCausalLM", default_head_size=256),
     "gemma2": Architecture("Gemma2ForCausalLM", default_head_size=256, has_configured_cache=True),
     "gemma3_text": Architecture("Gemma3ForCausalLM", default_head_size=256, has_configured_cache=True),
@@ -73,6 +79,7 @@ class BaseModelFacts:
 
     architecture: str
     model_type: str
+    kind: str
     n_layers: int
     n_kv_heads: int
     head_size: int
@@ -88,6 +95,11 @@ class BaseModelFacts:
     def token_size(self) -> int:
         """Numbers that one position's keys take in one layer, and its values again."""
         return self.n_kv_heads * self.head_size
+
+    @property
+    def peft_task(self) -> str:
+        """Which of PEFT's models it is wrapped in."""
+        return "FEATURE_EXTRACTION" if self.kind == "encoder" else "CAUSAL_LM"
 
     def to_dict(self) -> dict[str, Any]:
         """The facts as JSON values."""
@@ -112,6 +124,7 @@ def inspect_directory(directory: Path, *, on_file: Callable[[], None] = lambda: 
     return BaseModelFacts(
         architecture=architecture.class_name,
         model_type=model_type,
+        kind=architecture.kind,
         **_sizes(directory, config, architecture),
         n_parameters=sum(_n_parameters(directory, path) for path in weights),
         weights_bytes=sum(path.stat().st_size for path in weights),
@@ -220,7 +233,8 @@ def _n_parameters(directory: Path, path: Path) -> int:
         end = 8 + n_header_bytes + max(entry["data_offsets"][1] for entry in tensors)
         if path.stat().st_size != end:
             raise ValueError("truncated")
-        return sum(math.prod(entry["shape"]) for entry in tensors)
+        # Some families store the numbers of their positions along with the weights.
+        return sum(math.prod(entry["shape"]) for entry in tensors if not entry["dtype"].startswith("I"))
     except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         reason = f"it is no whole safetensors file ({type(error).__name__})"
         raise BaseModelBroken(directory=str(directory), file_name=path.name, reason=reason) from None

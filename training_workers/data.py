@@ -1,7 +1,8 @@
 """From a tenant's examples to batches of tokens, padded on the right.
 
 An answer's tokens are predicted, the prompt's are not. A batch knows where: `target_rows` and
-`target_columns` say at which positions a token is to be predicted, `targets` which one it is.
+`target_columns` say at which positions a token is to be predicted, `targets` which one it is. What the tokens
+of an answer are is the readout's to say: a causal model's are its vocabulary's, an encoder's are the labels.
 """
 
 import random
@@ -57,28 +58,39 @@ class Batch:
     n_tokens: int
 
 
-def first_label_tokens(tokenizer: PreTrainedTokenizerBase, task: LabelTask) -> list[int]:
-    """The first token of each label's word, in the order of the labels.
+def label_word_tokens(
+    tokenizer: PreTrainedTokenizerBase, task: LabelTask, *, n_compared: int | None
+) -> list[tuple[int, ...]]:
+    """Each label's word as tokens, in the order of the labels; `n_compared` of them tell labels apart, None: all.
 
     Raises:
-        LabelWordsClash: two words begin with the same token.
+        LabelWordsClash: two words are the same in what is compared.
         SpecificationInvalid: the tokenizer makes nothing of a word.
     """
-    owners: dict[int, str] = {}
+    words: list[tuple[int, ...]] = []
+    owners: dict[tuple[int, ...], str] = {}
     for label, word in task.label_words.items():
         tokens = _plain_tokens(tokenizer, word)
         if not tokens:
             raise SpecificationInvalid(field="label_words", reason=f"the word of {label!r} has no token")
-        if tokens[0] in owners:
-            raise LabelWordsClash(labels=[owners[tokens[0]], label])
-        owners[tokens[0]] = label
-    return list(owners)
+        compared = tokens[:n_compared]
+        if compared in owners:
+            part = "tokens" if n_compared is None else "first token"
+            raise LabelWordsClash(labels=[owners[compared], label], part=part)
+        owners[compared] = label
+        words.append(tokens)
+    return words
 
 
 def encode(
-    examples: Sequence[Example], *, tokenizer: PreTrainedTokenizerBase, task: Task, max_inputs: int
+    examples: Sequence[Example],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    label_answers: Sequence[tuple[int, ...]],
+    max_inputs: int,
 ) -> list[TokenExample]:
-    """The examples as tokens.
+    """The examples as tokens; `label_answers` are what stands for each label of a label task.
 
     Raises:
         NoExamples: there are none.
@@ -89,7 +101,7 @@ def encode(
         raise NoExamples
     encoded = []
     for position, example in enumerate(examples, start=1):
-        tokens = _encode_one(example, position, tokenizer, task)
+        tokens = _encode_one(example, position, tokenizer, task, label_answers)
         if tokens.n_inputs > max_inputs:
             raise ContextExceeded(position=position, n_tokens=tokens.n_inputs, limit=max_inputs)
         encoded.append(tokens)
@@ -97,10 +109,14 @@ def encode(
 
 
 def _encode_one(
-    example: Example, position: int, tokenizer: PreTrainedTokenizerBase, task: Task
+    example: Example,
+    position: int,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    label_answers: Sequence[tuple[int, ...]],
 ) -> TokenExample:
     if isinstance(task, LabelTask) and isinstance(example, LabelExample):
-        return _encode_label(example, position, tokenizer, task)
+        return _encode_label(example, position, tokenizer, task, label_answers)
     if isinstance(task, CompletionTask) and isinstance(example, CompletionExample):
         prompt = tuple(tokenizer(example.prompt)["input_ids"])
         return _cut(prompt, _ended(tokenizer, example.completion), task.max_tokens)
@@ -111,15 +127,17 @@ def _encode_one(
 
 
 def _encode_label(
-    example: LabelExample, position: int, tokenizer: PreTrainedTokenizerBase, task: LabelTask
+    example: LabelExample,
+    position: int,
+    tokenizer: PreTrainedTokenizerBase,
+    task: LabelTask,
+    label_answers: Sequence[tuple[int, ...]],
 ) -> TokenExample:
     if example.label not in task.label_words:
         raise LabelWithoutWord(position=position, known=list(task.label_words))
-    return TokenExample(
-        prompt=tuple(tokenizer(task.prompt(example.text))["input_ids"]),
-        answer=_plain_tokens(tokenizer, task.label_words[example.label]),
-        label=list(task.label_words).index(example.label),
-    )
+    label = list(task.label_words).index(example.label)
+    prompt = tuple(tokenizer(task.prompt(example.text))["input_ids"])
+    return TokenExample(prompt=prompt, answer=label_answers[label], label=label)
 
 
 def _conversation(tokenizer: PreTrainedTokenizerBase, example: ChatExample) -> tuple[int, ...]:

@@ -232,7 +232,7 @@ class WeightsPickled(BaseModelRefusal):
 
 
 class ArchitectureUnsupported(BaseModelRefusal):
-    """Not a causal language model whose keys and values can be prefixed."""
+    """Not a language model whose keys and values can be prefixed."""
 
     code = "architecture_unsupported"
 
@@ -283,15 +283,26 @@ class BaseModelTooLarge(PreludeError):
         )
 
 
+class TaskUnsupported(PreludeError):
+    """A task that base models of this kind cannot do."""
+
+    code = "task_unsupported"
+
+    def __init__(self, *, task: str, kind: str, supported: Sequence[str]) -> None:
+        super().__init__(
+            f"A base model of the kind {kind} cannot do a {task} task; it can do: {', '.join(supported)}."
+        )
+
+
 class LabelWordsClash(PreludeError):
-    """Two label words begin with the same token, so that the first token cannot tell them apart."""
+    """Two labels' words that the base model cannot tell apart."""
 
     code = "label_words_clash"
 
-    def __init__(self, *, labels: Sequence[str]) -> None:
+    def __init__(self, *, labels: Sequence[str], part: str) -> None:
         super().__init__(
-            f"The words of the labels {', '.join(labels)} begin with the same token "
-            "of the base model's tokenizer; choose words that differ in their first token."
+            f"The words of the labels {', '.join(labels)} have the same {part} to the base model's tokenizer; "
+            "choose words that differ in it."
         )
 
 

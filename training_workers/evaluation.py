@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from federation.specification import FederationSpecification, LabelTask
-from training_workers.data import Batch, TokenExample, evaluation_batches, first_label_tokens
+from federation.specification import FederationSpecification
+from training_workers.data import Batch, TokenExample, evaluation_batches
 from training_workers.errors import JobCancelled, ScoreNotFinite
 from training_workers.examples.rows import Example
-from training_workers.loading import BaseModel
+from training_workers.loading import BaseModel, TaskModel
 from training_workers.methods import Method, State
 
 # Tokens with padding in one forward pass: short rows fill a batch, long ones stand alone.
@@ -61,7 +61,7 @@ class _Scorer:
     should_stop: Callable[[], bool]
 
     def score_rows(
-        self, base: BaseModel, examples: Sequence[TokenExample], *, n_before: int = 0
+        self, base: TaskModel, examples: Sequence[TokenExample], *, n_before: int = 0
     ) -> list[_RowScore]:
         """Every example's score; `n_before` rows are done already."""
         scores: list[_RowScore] = []
@@ -74,7 +74,7 @@ class _Scorer:
         return scores
 
     @torch.no_grad()
-    def _score_batch(self, base: BaseModel, batch: Batch, rows: Sequence[TokenExample]) -> list[_RowScore]:
+    def _score_batch(self, base: TaskModel, batch: Batch, rows: Sequence[TokenExample]) -> list[_RowScore]:
         if self.state is None:
             logits = base.logits(base.target_states(batch))
         else:
@@ -101,7 +101,7 @@ class _Scorer:
 
 
 def evaluate(
-    base: BaseModel,
+    base_model: BaseModel,
     method: Method,
     state: State | None,
     examples: Sequence[Example],
@@ -115,16 +115,17 @@ def evaluate(
     Raises:
         JobCancelled: `should_stop` said so.
         ScoreNotFinite: the loss is NaN or infinite.
-        StateIncompatible, NoExamples and what `encode` refuses.
+        StateIncompatible, NoExamples and what `for_task` and `encode` refuse.
     """
+    base = base_model.for_task(specification.task)
     if state is not None:
         method.check(base, state)
         state = {name: tensor.to(base.runtime.device) for name, tensor in state.items()}
-    encoded = base.encode(examples, specification.task, n_positions=method.n_positions)
+    encoded = base.encode(examples, n_positions=method.n_positions)
     scorer = _Scorer(
         method=method,
         state=state,
-        label_tokens=_label_tokens(base, specification),
+        label_tokens=base.label_tokens,
         on_rows=lambda n_done: on_rows(n_done, len(encoded)),
         should_stop=should_stop,
     )
@@ -135,7 +136,7 @@ def evaluate(
             score for score in scores if not score.margin < CLOSE_CALL_LOGITS
         ]  # NaN stays, to be refused
         scores = clear + scorer.score_rows(base.exact, close, n_before=len(clear))
-    return _total(scores, precision=_precision(base, specification))
+    return _total(scores, precision=_precision(base))
 
 
 def _total(scores: Sequence[_RowScore], *, precision: str) -> Score:
@@ -147,14 +148,7 @@ def _total(scores: Sequence[_RowScore], *, precision: str) -> Score:
     return Score(accuracy=accuracy, loss=loss, n_rows=len(scores), precision=precision)
 
 
-def _precision(base: BaseModel, specification: FederationSpecification) -> str:
-    if base.exact is None or not isinstance(specification.task, LabelTask):
+def _precision(base: TaskModel) -> str:
+    if base.exact is None or base.label_tokens is None:
         return base.runtime.dtype_name
     return f"{base.runtime.dtype_name}, close calls in float32"
-
-
-def _label_tokens(base: BaseModel, specification: FederationSpecification) -> Tensor | None:
-    if not isinstance(specification.task, LabelTask):
-        return None
-    tokens = first_label_tokens(base.tokenizer, specification.task)
-    return torch.tensor(tokens, device=base.runtime.device)

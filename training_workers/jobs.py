@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from federation.specification import FederationSpecification, LabelTask, parse_specification
+from federation.specification import FederationSpecification, parse_specification
 from tenants.failpoints import FailPoint, reach
 from training_workers.base_models import directory_stamp, inspect_directory, refuse_other_digests
-from training_workers.data import first_label_tokens
 from training_workers.errors import JobUnknown, ParentMismatch
 from training_workers.evaluation import Score, evaluate
 from training_workers.examples.rows import Example, example_from_row, kind_of
@@ -90,9 +89,8 @@ class Workshop:
     def _start(self, job: "_Job") -> Answer:
         base, is_loaded = self._shelf.take(job.part("base"), report=job.report)
         specification, method = job.specification(), job.method()
-        if isinstance(specification.task, LabelTask):
-            # Refused here, when the federation is made, and not in its first round.
-            first_label_tokens(base.tokenizer, specification.task)
+        # Refused here, when the federation is made, and not in its first round.
+        base.for_task(specification.task)
         state = method.start(base, seed=specification.training.seed)
         method.check(base, state)
         result = {"configuration": method.configuration(base), "base_loaded": is_loaded}

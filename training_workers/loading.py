@@ -1,4 +1,8 @@
-"""A base model in memory: frozen weights, tokenizer, and the one forward pass that every method uses."""
+"""A base model in memory: frozen weights, tokenizer, and the one forward pass that every method uses.
+
+A base model is bound to a task (`for_task`) before anything is trained or scored with it: only then is it known
+what can be answered. That is also the one place where causal models and encoders part.
+"""
 
 import os
 from collections.abc import Sequence
@@ -12,15 +16,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 from transformers.utils import logging as transformers_logging
 
-from federation.specification import Task
+from federation.specification import LabelTask, Task
 from training_workers.base_models import BaseModelFacts, inspect_directory
-from training_workers.data import Batch, TokenExample, encode
-from training_workers.errors import BaseModelBroken
+from training_workers.data import Batch, TokenExample, encode, label_word_tokens, make_batch
+from training_workers.errors import BaseModelBroken, SpecificationInvalid, TaskUnsupported
 from training_workers.examples.rows import Example
+from training_workers.readouts import LabelReadout, Readout, TokenReadout, text_embeddings
 from training_workers.runtime import Runtime
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -30,36 +35,45 @@ LOADING_OPTIONS: dict[str, Any] = {"local_files_only": True, "trust_remote_code"
 MAX_EXACT_PARAMETERS = 1_500_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BaseModel:
-    """A frozen causal language model on a device.
+    """A frozen language model on a device.
 
-    `output_weight` is the output layer's weight in float32, [vocabulary, hidden]: logits of two label words
-    often lie closer together than bfloat16 can tell. `exact` is the same model in float32, for the close
-    calls of an evaluation; None where this one is in float32 itself, or is too large to be held twice.
+    `output_weight` is a causal model's output layer's weight in float32, [vocabulary, hidden]; None: an encoder.
+    `exact` is the same model in float32, for the close calls of an evaluation; None where this one is in float32
+    itself, or is too large to be held twice.
     """
 
     facts: BaseModelFacts
     runtime: Runtime
     model: Any
     tokenizer: PreTrainedTokenizerBase
-    output_weight: Tensor
-    logit_cap: float | None
+    output_weight: Tensor | None
     exact: "BaseModel | None" = None
 
-    def encode(self, examples: Sequence[Example], task: Task, *, n_positions: int) -> list[TokenExample]:
-        """The examples as this model's tokens; `n_positions` of the context are taken by the method.
+    def for_task(self, task: Task) -> "TaskModel":
+        """This model with all that the task's answers take, worked out once and in float32 where possible.
 
         Raises:
-            NoExamples, ContextExceeded and what else `data.encode` refuses.
+            TaskUnsupported: an encoder completes nothing.
+            LabelWordsClash, SpecificationInvalid: the words cannot tell the labels apart.
         """
-        max_inputs = self.facts.context_length - n_positions
-        return encode(examples, tokenizer=self.tokenizer, task=task, max_inputs=max_inputs)
+        exact = self.exact.for_task(task) if self.exact is not None else None
+        return TaskModel(
+            facts=self.facts,
+            runtime=self.runtime,
+            model=self.model,
+            tokenizer=self.tokenizer,
+            output_weight=self.output_weight,
+            exact=exact,
+            task=task,
+            readout=exact.readout if exact is not None else self._readout(task),
+        )
 
-    def target_states(
+    def hidden_states(
         self, batch: Batch, *, cache: Cache | None = None, prompt: Tensor | None = None
     ) -> Tensor:
-        """Last hidden states where a token is to be predicted, [n_targets, hidden], in the model's dtype.
+        """Last hidden states of the batch's own columns, [n_rows, n_columns, hidden], in the model's dtype.
 
         The cache's positions come before the batch's: the mask covers them, and the batch's positions go on
         after them. So do a prompt's, embeddings [n_prompt, embedding_size], which go through the model with every row.
@@ -77,8 +91,8 @@ class BaseModel:
             past_key_values=cache,
             use_cache=cache is not None,
         )
-        states: Tensor = output.last_hidden_state[batch.target_rows, batch.target_columns]
-        return states
+        hidden: Tensor = output.last_hidden_state
+        return hidden
 
     def _states_behind(self, prompt: Tensor, batch: Batch) -> Tensor:
         n_rows, n_before = len(batch.input_ids), len(prompt)
@@ -89,15 +103,82 @@ class BaseModel:
         output = self.model.base_model(
             inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
         )
-        states: Tensor = output.last_hidden_state[batch.target_rows, batch.target_columns + n_before]
-        return states
+        hidden: Tensor = output.last_hidden_state[:, n_before:]
+        return hidden
+
+    def _readout(self, task: Task) -> Readout:
+        if self.output_weight is not None:
+            words = (
+                label_word_tokens(self.tokenizer, task, n_compared=1) if isinstance(task, LabelTask) else []
+            )
+            cap = getattr(self.model.config, "final_logit_softcapping", None)
+            return TokenReadout(
+                output_weight=self.output_weight,
+                output_name=self._output_name(),
+                logit_cap=cap,
+                label_answers=words,
+            )
+        if isinstance(task, LabelTask):
+            return LabelReadout(label_embeddings=self._label_embeddings(task))
+        raise TaskUnsupported(task=task.kind, kind=self.facts.kind, supported=["label"])
+
+    def _output_name(self) -> str:
+        """The name of the output layer's weight, which many models share with the embeddings."""
+        output = self.model.get_output_embeddings().weight
+        return next(name for name, weight in self.model.named_parameters() if weight is output)
+
+    @torch.no_grad()
+    def _label_embeddings(self, task: LabelTask) -> Tensor:
+        """The labels' words as the bare model embeds them, each as a text of its own, at unit length."""
+        label_word_tokens(self.tokenizer, task, n_compared=None)
+        words = [tuple(self.tokenizer(word)["input_ids"]) for word in task.label_words.values()]
+        if max(map(len, words)) > self.facts.context_length:
+            reason = f"a word is longer than the base model's context, {self.facts.context_length} tokens"
+            raise SpecificationInvalid(field="label_words", reason=reason)
+        batch = make_batch([TokenExample(word, (0,)) for word in words], device=self.runtime.device)
+        embeddings = text_embeddings(self.hidden_states(batch), batch.attention_mask)
+        return functional.normalize(embeddings, dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskModel(BaseModel):
+    """A base model bound to a task: it makes tokens of examples and logits of states."""
+
+    task: Task
+    readout: Readout
+    exact: "TaskModel | None" = None
+
+    @property
+    def label_tokens(self) -> Tensor | None:
+        """Each label's first token in the readout's vocabulary, [n_labels]; None for completions."""
+        if not isinstance(self.task, LabelTask):
+            return None
+        tokens = [answer[0] for answer in self.readout.label_answers]
+        return torch.tensor(tokens, device=self.runtime.device)
+
+    def encode(self, examples: Sequence[Example], *, n_positions: int) -> list[TokenExample]:
+        """The examples as this model's tokens; `n_positions` of the context are taken by the method.
+
+        Raises:
+            NoExamples, ContextExceeded and what else `data.encode` refuses.
+        """
+        return encode(
+            examples,
+            tokenizer=self.tokenizer,
+            task=self.task,
+            label_answers=self.readout.label_answers,
+            max_inputs=self.facts.context_length - n_positions,
+        )
+
+    def target_states(
+        self, batch: Batch, *, cache: Cache | None = None, prompt: Tensor | None = None
+    ) -> Tensor:
+        """What the answers are read from, [n_targets, hidden], behind a cache or a prompt."""
+        return self.readout.target_states(self.hidden_states(batch, cache=cache, prompt=prompt), batch)
 
     def logits(self, states: Tensor) -> Tensor:
-        """Logits in float32, [n_targets, vocabulary]; never over all positions of a batch."""
-        logits = functional.linear(states.float(), self.output_weight)
-        if self.logit_cap is None:
-            return logits
-        return torch.tanh(logits / self.logit_cap) * self.logit_cap
+        """Logits in float32, [n_targets, vocabulary of the readout]."""
+        return self.readout.logits(states)
 
 
 def load_base_model(directory: Path, runtime: Runtime) -> BaseModel:
@@ -129,17 +210,16 @@ def _load(
     *,
     exact: BaseModel | None,
 ) -> BaseModel:
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=runtime.dtype, use_safetensors=True, **LOADING_OPTIONS
-    )
+    is_encoder = facts.kind == "encoder"
+    loader: Any = AutoModel if is_encoder else AutoModelForCausalLM
+    model = loader.from_pretrained(directory, dtype=runtime.dtype, use_safetensors=True, **LOADING_OPTIONS)
     model.requires_grad_(False).eval().to(runtime.device)
-    output: nn.Linear = model.get_output_embeddings()
+    output: nn.Linear | None = None if is_encoder else model.get_output_embeddings()
+    weight = (
+        exact.output_weight
+        if exact is not None
+        else (None if output is None else output.weight.detach().float())
+    )
     return BaseModel(
-        facts=facts,
-        runtime=runtime,
-        model=model,
-        tokenizer=tokenizer,
-        output_weight=output.weight.detach().float() if exact is None else exact.output_weight,
-        logit_cap=getattr(model.config, "final_logit_softcapping", None),
-        exact=exact,
+        facts=facts, runtime=runtime, model=model, tokenizer=tokenizer, output_weight=weight, exact=exact
     )

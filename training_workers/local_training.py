@@ -12,7 +12,7 @@ from federation.specification import FederationSpecification, Training
 from training_workers.data import Batch, training_batches
 from training_workers.errors import JobCancelled, LossNotFinite
 from training_workers.examples.rows import Example
-from training_workers.loading import BaseModel
+from training_workers.loading import BaseModel, TaskModel
 from training_workers.methods import Method, State
 from training_workers.runtime import make_deterministic
 
@@ -40,7 +40,7 @@ class TrainingOutcome:
 
 
 def train_locally(
-    base: BaseModel,
+    base_model: BaseModel,
     method: Method,
     state: State,
     examples: Sequence[Example],
@@ -55,12 +55,13 @@ def train_locally(
     Raises:
         LossNotFinite: the loss became NaN or infinite.
         JobCancelled: `should_stop` said so.
-        StateIncompatible, NoExamples and what `encode` refuses.
+        StateIncompatible, NoExamples and what `for_task` and `encode` refuse.
     """
     make_deterministic(seed)
+    base = base_model.for_task(specification.task)
     method.check(base, state)
     settings = specification.training
-    encoded = base.encode(examples, specification.task, n_positions=method.n_positions)
+    encoded = base.encode(examples, n_positions=method.n_positions)
     batches = training_batches(
         encoded,
         batch_size=settings.batch_size,
@@ -79,7 +80,7 @@ def train_locally(
 class _Run:
     """The state in training: a float32 copy of the parent, its optimizer, and what was counted."""
 
-    def __init__(self, *, base: BaseModel, method: Method, settings: Training, parent: State) -> None:
+    def __init__(self, *, base: TaskModel, method: Method, settings: Training, parent: State) -> None:
         self._base = base
         self._method = method
         self._settings = settings

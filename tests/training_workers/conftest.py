@@ -10,7 +10,7 @@ import torch
 from federation.specification import FederationSpecification, parse_specification
 from tests.training_workers.tiny_model import make_tiny_base
 from training_workers.examples import Example, LabelExample
-from training_workers.loading import BaseModel, load_base_model
+from training_workers.loading import TaskModel, load_base_model
 from training_workers.runtime import Runtime
 
 SPECIFICATION: dict[str, Any] = {
@@ -52,9 +52,21 @@ def tiny_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_base(tiny_directory: Path) -> BaseModel:
-    """The two-layer Llama in memory, in float32."""
-    return load_base_model(tiny_directory, CPU_FLOAT32)
+def tiny_base(tiny_directory: Path) -> TaskModel:
+    """The two-layer Llama in memory, in float32, bound to the label task."""
+    return load_base_model(tiny_directory, CPU_FLOAT32).for_task(parse_specification(SPECIFICATION).task)
+
+
+@pytest.fixture(scope="session", params=["llama", "bert"])
+def any_directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A causal model's directory, and an encoder's."""
+    return make_tiny_base(tmp_path_factory.mktemp("bases") / request.param, architecture=request.param)
+
+
+@pytest.fixture(scope="session")
+def any_base(any_directory: Path) -> TaskModel:
+    """The causal model in memory, and the encoder, in float32, bound to the label task."""
+    return load_base_model(any_directory, CPU_FLOAT32).for_task(parse_specification(SPECIFICATION).task)
 
 
 @pytest.fixture

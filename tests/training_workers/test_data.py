@@ -16,7 +16,7 @@ from training_workers.data import (
     TokenExample,
     encode,
     evaluation_batches,
-    first_label_tokens,
+    label_word_tokens,
     make_batch,
     training_batches,
 )
@@ -40,13 +40,12 @@ def tokenizer(tiny_base: BaseModel) -> PreTrainedTokenizerBase:
 
 
 def test_a_label_example_is_its_prompt_and_its_word(tokenizer: PreTrainedTokenizerBase) -> None:
-    (encoded,) = encode(
-        [LabelExample("good food", "negative")], tokenizer=tokenizer, task=TASK, max_inputs=99
-    )
+    words = label_word_tokens(tokenizer, TASK, n_compared=1)
+    example = LabelExample("good food", "negative")
+    (encoded,) = encode([example], tokenizer=tokenizer, task=TASK, label_answers=words, max_inputs=99)
     assert tokenizer.decode(list(encoded.prompt)) == "good\nSentiment:"
     assert tokenizer.decode(list(encoded.answer)) == " negative"
     assert encoded.label == 1
-    assert first_label_tokens(tokenizer, TASK)[1] == encoded.answer[0]
 
 
 def test_a_completion_ends_with_the_token_that_ends_a_text(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -55,7 +54,7 @@ def test_a_completion_ends_with_the_token_that_ends_a_text(tokenizer: PreTrained
         ChatExample((Message("user", "good?"), Message("assistant", "yes"))),
     ]
     roomy = COMPLETIONS.model_copy(update={"max_tokens": 64})
-    pair, chat = encode(examples, tokenizer=tokenizer, task=roomy, max_inputs=99)
+    pair, chat = encode(examples, tokenizer=tokenizer, task=roomy, label_answers=(), max_inputs=99)
     assert tokenizer.decode(list(pair.prompt)) == "Question: "
     assert tokenizer.decode(list(pair.answer)) == "yes<eos>"
     assert tokenizer.decode(list(chat.prompt)) == "<user>good?\n<assistant>"
@@ -66,7 +65,7 @@ def test_what_is_too_long_keeps_the_answers_beginning_and_the_prompts_end(
     tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     examples = [CompletionExample("abcdefgh", "xy"), CompletionExample("abcdefgh", "stuvwxyz")]
-    first, second = encode(examples, tokenizer=tokenizer, task=COMPLETIONS, max_inputs=99)
+    first, second = encode(examples, tokenizer=tokenizer, task=COMPLETIONS, label_answers=(), max_inputs=99)
     assert (tokenizer.decode(list(first.prompt)), tokenizer.decode(list(first.answer))) == (
         "defgh",
         "xy<eos>",
@@ -77,13 +76,19 @@ def test_what_is_too_long_keeps_the_answers_beginning_and_the_prompts_end(
 def test_refuses_what_does_not_fit(tokenizer: PreTrainedTokenizerBase) -> None:
     good = LabelExample("a", "positive")
     with pytest.raises(errors.NoExamples):
-        encode([], tokenizer=tokenizer, task=TASK, max_inputs=99)
+        encode([], tokenizer=tokenizer, task=TASK, label_answers=[(7,), (8,)], max_inputs=99)
     with pytest.raises(errors.LabelWithoutWord, match="Example 2"):
-        encode([good, LabelExample("a", "mixed")], tokenizer=tokenizer, task=TASK, max_inputs=99)
+        encode(
+            [good, LabelExample("a", "mixed")],
+            tokenizer=tokenizer,
+            task=TASK,
+            label_answers=[(7,), (8,)],
+            max_inputs=99,
+        )
     with pytest.raises(errors.ExamplesOfWrongKind):
-        encode([good], tokenizer=tokenizer, task=COMPLETIONS, max_inputs=99)
+        encode([good], tokenizer=tokenizer, task=COMPLETIONS, label_answers=(), max_inputs=99)
     with pytest.raises(errors.ContextExceeded, match="Example 1"):
-        encode([good], tokenizer=tokenizer, task=TASK, max_inputs=2)
+        encode([good], tokenizer=tokenizer, task=TASK, label_answers=[(7,), (8,)], max_inputs=2)
 
 
 def test_refuses_messages_without_a_chat_template(
@@ -92,15 +97,16 @@ def test_refuses_messages_without_a_chat_template(
     monkeypatch.setattr(tokenizer, "chat_template", None)
     chat = ChatExample((Message("user", "good?"), Message("assistant", "yes")))
     with pytest.raises(errors.ChatTemplateMissing):
-        encode([chat], tokenizer=tokenizer, task=COMPLETIONS, max_inputs=99)
+        encode([chat], tokenizer=tokenizer, task=COMPLETIONS, label_answers=(), max_inputs=99)
 
 
 def test_refuses_label_words_that_begin_alike(tokenizer: PreTrainedTokenizerBase) -> None:
     clashing = LabelTask(
         kind="label", template="{text}", label_words={"a": " good", "b": " good!"}, max_text_characters=9
     )
-    with pytest.raises(errors.LabelWordsClash, match="a, b"):
-        first_label_tokens(tokenizer, clashing)
+    with pytest.raises(errors.LabelWordsClash, match="a, b have the same first token"):
+        label_word_tokens(tokenizer, clashing, n_compared=1)
+    assert len(label_word_tokens(tokenizer, clashing, n_compared=None)) == 2
 
 
 def test_a_batch_knows_where_each_answers_tokens_are_predicted() -> None:

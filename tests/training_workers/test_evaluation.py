@@ -22,32 +22,32 @@ def method(specification: FederationSpecification) -> Method:
 
 
 def test_the_batch_size_and_the_order_change_no_score(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     reviews: list[Example],
     specification: FederationSpecification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    state = method.start(tiny_base, seed=0)
-    large = evaluate(tiny_base, method, state, reviews, specification)
+    state = method.start(any_base, seed=0)
+    large = evaluate(any_base, method, state, reviews, specification)
     monkeypatch.setitem(evaluation.BATCH_TOKENS, "cpu", 1)
-    small = evaluate(tiny_base, method, state, reviews[::-1], specification)
+    small = evaluate(any_base, method, state, reviews[::-1], specification)
     assert small.accuracy == large.accuracy
     assert small.loss == pytest.approx(large.loss, rel=1e-5)
 
 
 def test_close_calls_are_decided_in_float32(
-    tiny_directory: Path,
-    tiny_base: BaseModel,
+    any_directory: Path,
+    any_base: BaseModel,
     method: Method,
     reviews: list[Example],
     specification: FederationSpecification,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With a margin that no row reaches, bfloat16 decides nothing, and the score is float32's to the last digits."""
-    base = load_base_model(tiny_directory, CPU_BFLOAT16)
+    base = load_base_model(any_directory, CPU_BFLOAT16)
     state = method.start(base, seed=0)
-    exact = evaluate(tiny_base, method, state, reviews, specification)
+    exact = evaluate(any_base, method, state, reviews, specification)
     monkeypatch.setattr(evaluation, "CLOSE_CALL_LOGITS", 1e9)
     all_close = evaluate(base, method, state, reviews, specification)
     assert all_close.accuracy == exact.accuracy
@@ -59,7 +59,7 @@ def test_close_calls_are_decided_in_float32(
 
 
 def test_progress_is_told_and_a_stop_is_heard(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     reviews: list[Example],
     specification: FederationSpecification,
@@ -67,19 +67,19 @@ def test_progress_is_told_and_a_stop_is_heard(
 ) -> None:
     monkeypatch.setitem(evaluation.BATCH_TOKENS, "cpu", 100)
     told: list[tuple[int, int]] = []
-    evaluate(tiny_base, method, None, reviews, specification, on_rows=lambda *counts: told.append(counts))
+    evaluate(any_base, method, None, reviews, specification, on_rows=lambda *counts: told.append(counts))
     assert told == sorted(told)
     assert told[-1] == (24, 24)
     assert len(told) > 2
     with pytest.raises(errors.JobCancelled):
-        evaluate(tiny_base, method, None, reviews, specification, should_stop=lambda: True)
+        evaluate(any_base, method, None, reviews, specification, should_stop=lambda: True)
 
 
 def test_a_state_that_leads_to_no_number_is_refused(
-    tiny_base: BaseModel, method: Method, reviews: list[Example], specification: FederationSpecification
+    any_base: BaseModel, method: Method, reviews: list[Example], specification: FederationSpecification
 ) -> None:
     state: dict[str, Tensor] = {
-        name: torch.full_like(tensor, 3e38) for name, tensor in method.start(tiny_base, seed=0).items()
+        name: torch.full_like(tensor, 3e38) for name, tensor in method.start(any_base, seed=0).items()
     }
     with pytest.raises(errors.ScoreNotFinite, match="24"):
-        evaluate(tiny_base, method, state, reviews, specification)
+        evaluate(any_base, method, state, reviews, specification)

@@ -13,7 +13,7 @@ from training_workers import errors
 from training_workers.data import TokenExample, make_batch
 from training_workers.evaluation import evaluate
 from training_workers.examples import Example
-from training_workers.loading import BaseModel
+from training_workers.loading import TaskModel
 from training_workers.local_training import train_locally
 from training_workers.methods import Method, get_method
 from training_workers.states import from_bytes, to_bytes
@@ -26,13 +26,13 @@ def method(any_specification: FederationSpecification) -> Method:
 
 
 @pytest.fixture
-def start(tiny_base: BaseModel, method: Method) -> dict[str, Tensor]:
+def start(any_base: TaskModel, method: Method) -> dict[str, Tensor]:
     """Its start state."""
-    return method.start(tiny_base, seed=0)
+    return method.start(any_base, seed=0)
 
 
 def test_a_round_makes_a_better_candidate(
-    tiny_base: BaseModel,
+    any_base: TaskModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
@@ -44,7 +44,7 @@ def test_a_round_makes_a_better_candidate(
     parent_sha256 = hashlib.sha256(parent).hexdigest()
     updates = []
     for tenant, rows in (("tnt_1", reviews[:12]), ("tnt_2", reviews[12:])):
-        outcome = train_locally(tiny_base, method, from_bytes(parent), rows, specification, seed=1)
+        outcome = train_locally(any_base, method, from_bytes(parent), rows, specification, seed=1)
         origin = {"round": "rnd_1", "tenant": tenant, "base": "b", "attempt": "1", "parent": parent_sha256}
         data = to_bytes(outcome.update, origin)
         facts = check_update(
@@ -59,49 +59,49 @@ def test_a_round_makes_a_better_candidate(
         assert facts.relative_norm == pytest.approx(outcome.relative_norm, rel=1e-6)
         updates.append(WeightedUpdate(1.0, lambda data=data: data))  # type: ignore[misc]
     candidate = from_bytes(get_rule("weighted_mean")(parent, updates, sends=specification.method.sends))
-    method.check(tiny_base, candidate)
-    before = evaluate(tiny_base, method, start, reviews, specification)
-    after = evaluate(tiny_base, method, candidate, reviews, specification)
+    method.check(any_base, candidate)
+    before = evaluate(any_base, method, start, reviews, specification)
+    after = evaluate(any_base, method, candidate, reviews, specification)
     assert after.loss < 0.9 * before.loss
     untrained = {name for name in start if not method.trained(name)}
     assert all(torch.equal(candidate[name], start[name]) for name in untrained)
 
 
 def test_only_what_the_method_sends_is_trained_and_every_number_of_it(
-    tiny_base: BaseModel,
+    any_base: TaskModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
     any_specification: FederationSpecification,
 ) -> None:
-    weights = {name: tensor.clone() for name, tensor in tiny_base.model.state_dict().items()}
-    outcome = train_locally(tiny_base, method, start, reviews, any_specification, seed=0)
+    weights = {name: tensor.clone() for name, tensor in any_base.model.state_dict().items()}
+    outcome = train_locally(any_base, method, start, reviews, any_specification, seed=0)
     assert set(outcome.update) == {name for name in start if any_specification.method.sends(name)}
     assert all(bool(change.any()) for change in outcome.update.values())
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in tiny_base.model.state_dict().items())
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in any_base.model.state_dict().items())
 
 
-def test_the_start_comes_from_the_seed_alone(tiny_base: BaseModel, method: Method) -> None:
+def test_the_start_comes_from_the_seed_alone(any_base: TaskModel, method: Method) -> None:
     torch.manual_seed(3)
-    first = to_bytes(method.start(tiny_base, seed=7), {})
+    first = to_bytes(method.start(any_base, seed=7), {})
     torch.manual_seed(4)
-    assert to_bytes(method.start(tiny_base, seed=7), {}) == first
+    assert to_bytes(method.start(any_base, seed=7), {}) == first
 
 
-def test_padding_changes_no_logit(tiny_base: BaseModel, method: Method, start: dict[str, Tensor]) -> None:
+def test_padding_changes_no_logit(any_base: TaskModel, method: Method, start: dict[str, Tensor]) -> None:
     rows = [TokenExample(tuple(range(20, 20 + n_tokens)), (7, 8)) for n_tokens in (2, 40, 11)]
     with torch.no_grad():
-        together = method.logits(tiny_base, start, make_batch(rows, device=torch.device("cpu")))
+        together = method.logits(any_base, start, make_batch(rows, device=torch.device("cpu")))
         alone = [
-            method.logits(tiny_base, start, make_batch([row], device=torch.device("cpu"))) for row in rows
+            method.logits(any_base, start, make_batch([row], device=torch.device("cpu"))) for row in rows
         ]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-4)
 
 
 def test_a_state_that_does_not_fit_is_refused(
-    tiny_base: BaseModel, method: Method, start: dict[str, Tensor]
+    any_base: TaskModel, method: Method, start: dict[str, Tensor]
 ) -> None:
-    method.check(tiny_base, start)
+    method.check(any_base, start)
     name, tensor = next(iter(start.items()))
     for changes in (
         {"other": tensor},
@@ -110,13 +110,13 @@ def test_a_state_that_does_not_fit_is_refused(
         {name: torch.full_like(tensor, float("nan"))},
     ):
         with pytest.raises(errors.StateIncompatible):
-            method.check(tiny_base, {**start, **changes})
+            method.check(any_base, {**start, **changes})
     with pytest.raises(errors.StateIncompatible, match="missing"):
-        method.check(tiny_base, {other: start[other] for other in start if other != name})
+        method.check(any_base, {other: start[other] for other in start if other != name})
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(
-    tiny_base: BaseModel,
+    any_base: TaskModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
@@ -125,4 +125,4 @@ def test_a_loss_that_is_not_finite_ends_the_run(
     wild = any_specification.training.model_copy(update={"learning_rate": float("inf")})
     specification = any_specification.model_copy(update={"training": wild})
     with pytest.raises(errors.LossNotFinite, match=r"step \d"):
-        train_locally(tiny_base, method, start, reviews, specification, seed=0)
+        train_locally(any_base, method, start, reviews, specification, seed=0)

@@ -23,13 +23,13 @@ def method(specification: FederationSpecification) -> Method:
 
 
 @pytest.fixture
-def start(tiny_base: BaseModel, method: Method) -> dict[str, Tensor]:
+def start(any_base: BaseModel, method: Method) -> dict[str, Tensor]:
     """The start state."""
-    return method.start(tiny_base, seed=0)
+    return method.start(any_base, seed=0)
 
 
 def test_the_loss_falls_and_the_score_rises(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
@@ -37,10 +37,10 @@ def test_the_loss_falls_and_the_score_rises(
 ) -> None:
     longer = specification.training.model_copy(update={"n_steps": 40, "learning_rate": 0.05})
     specification = specification.model_copy(update={"training": longer})
-    outcome = train_locally(tiny_base, method, start, reviews, specification, seed=0)
+    outcome = train_locally(any_base, method, start, reviews, specification, seed=0)
     trained = {name: tensor + outcome.update[name] for name, tensor in start.items()}
-    before = evaluate(tiny_base, method, start, reviews, specification)
-    after = evaluate(tiny_base, method, trained, reviews, specification)
+    before = evaluate(any_base, method, start, reviews, specification)
+    after = evaluate(any_base, method, trained, reviews, specification)
     assert outcome.losses[-1] < 0.5 * outcome.losses[0]
     assert after.loss < 0.5 * before.loss
     assert after.accuracy > before.accuracy
@@ -48,16 +48,16 @@ def test_the_loss_falls_and_the_score_rises(
 
 
 def test_neither_the_base_model_nor_the_parent_changes(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
     specification: FederationSpecification,
 ) -> None:
-    weights = {name: tensor.clone() for name, tensor in tiny_base.model.state_dict().items()}
+    weights = {name: tensor.clone() for name, tensor in any_base.model.state_dict().items()}
     parent = {name: tensor.clone() for name, tensor in start.items()}
-    outcome = train_locally(tiny_base, method, start, reviews, specification, seed=0)
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in tiny_base.model.state_dict().items())
+    outcome = train_locally(any_base, method, start, reviews, specification, seed=0)
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in any_base.model.state_dict().items())
     assert all(torch.equal(tensor, parent[name]) for name, tensor in start.items())
     update = outcome.update["prompt_embeddings"]
     assert (update.dtype, update.shape) == (torch.float32, start["prompt_embeddings"].shape)
@@ -68,14 +68,14 @@ def test_neither_the_base_model_nor_the_parent_changes(
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
     specification: FederationSpecification,
 ) -> None:
     def run(seed: int) -> TrainingOutcome:
-        return train_locally(tiny_base, method, start, reviews, specification, seed=seed)
+        return train_locally(any_base, method, start, reviews, specification, seed=seed)
 
     first, second, other = run(7), run(7), run(8)
     assert torch.equal(first.update["prompt_embeddings"], second.update["prompt_embeddings"])
@@ -84,18 +84,20 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(
 
 
 def test_bfloat16_trains_a_float32_state(
-    tiny_directory: Path, method: Method, reviews: list[Example], specification: FederationSpecification
+    any_directory: Path, method: Method, reviews: list[Example], specification: FederationSpecification
 ) -> None:
-    base = load_base_model(tiny_directory, CPU_BFLOAT16)
+    base = load_base_model(any_directory, CPU_BFLOAT16)
     assert base.exact is not None
     assert (base.model.dtype, base.exact.model.dtype) == (torch.bfloat16, torch.float32)
+    longer = specification.training.model_copy(update={"n_steps": 24})
+    specification = specification.model_copy(update={"training": longer})
     outcome = train_locally(base, method, method.start(base, seed=0), reviews, specification, seed=0)
     assert outcome.update["prompt_embeddings"].dtype == torch.float32
-    assert outcome.losses[-1] < outcome.losses[0]
+    assert sum(outcome.losses[-6:]) < sum(outcome.losses[:6])
 
 
 def test_progress_is_told_at_every_step_and_a_stop_is_heard(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
@@ -104,7 +106,7 @@ def test_progress_is_told_at_every_step_and_a_stop_is_heard(
     steps: list[Step] = []
     with pytest.raises(errors.JobCancelled):
         train_locally(
-            tiny_base,
+            any_base,
             method,
             start,
             reviews,
@@ -118,7 +120,7 @@ def test_progress_is_told_at_every_step_and_a_stop_is_heard(
 
 
 def test_completions_are_learned_too(
-    tiny_base: BaseModel, method: Method, start: dict[str, Tensor], specification: FederationSpecification
+    tiny_base: BaseModel, method: Method, specification: FederationSpecification
 ) -> None:
     longer = specification.training.model_copy(update={"n_steps": 60, "learning_rate": 0.05})
     task = CompletionTask(kind="completion", max_tokens=32)
@@ -127,6 +129,7 @@ def test_completions_are_learned_too(
         CompletionExample("Question: good?", " yes"),
         CompletionExample("Question: bad?", " no"),
     ]
+    start = method.start(tiny_base, seed=0)
     outcome = train_locally(tiny_base, method, start, pairs, specification, seed=0)
     trained = {name: tensor + outcome.update[name] for name, tensor in start.items()}
     before = evaluate(tiny_base, method, start, pairs, specification)

@@ -14,7 +14,7 @@ from tests.training_workers.conftest import CPU_FLOAT32
 from tests.training_workers.tiny_model import make_tiny_base
 from training_workers import errors
 from training_workers.data import TokenExample, make_batch
-from training_workers.loading import BaseModel, load_base_model
+from training_workers.loading import TaskModel, load_base_model
 from training_workers.methods import Method, get_method
 
 
@@ -40,7 +40,7 @@ def test_settings_are_refused_by_name(changes: dict[str, Any], field: str) -> No
         prefix(**changes)
 
 
-def test_the_start_is_the_texts_cache(tiny_base: BaseModel) -> None:
+def test_the_start_is_the_texts_cache(tiny_base: TaskModel) -> None:
     """Continuing behind the start prefix is continuing behind its text: positions and layout are right."""
     text = "The film was wonderful."
     tokens = tiny_base.tokenizer(text)["input_ids"]
@@ -56,13 +56,13 @@ def test_the_start_is_the_texts_cache(tiny_base: BaseModel) -> None:
     torch.testing.assert_close(behind, whole, rtol=1e-4, atol=1e-4)
 
 
-def test_a_short_text_is_repeated_and_a_long_one_cut(tiny_base: BaseModel) -> None:
+def test_a_short_text_is_repeated_and_a_long_one_cut(tiny_base: TaskModel) -> None:
     repeated = prefix(start_text="xy").start(tiny_base, seed=0)
     written = prefix(start_text="xyxyxyxy").start(tiny_base, seed=1)
     assert torch.equal(repeated["prompt_embeddings"], written["prompt_embeddings"])
 
 
-def test_the_adapters_configuration_is_json_without_a_path(tiny_base: BaseModel) -> None:
+def test_the_adapters_configuration_is_json_without_a_path(tiny_base: TaskModel) -> None:
     config = json.loads(json.dumps(prefix().configuration(tiny_base)))
     assert config["peft_type"] == "PREFIX_TUNING"
     assert config["task_type"] == "CAUSAL_LM"
@@ -77,21 +77,21 @@ def lora(**settings: Any) -> Method:
     return get_method(LoraSettings(kind="lora", **settings))
 
 
-def test_lora_begins_as_the_bare_base_model(tiny_base: BaseModel) -> None:
+def test_lora_begins_as_the_bare_base_model(tiny_base: TaskModel) -> None:
     method = lora()
     batch = make_batch([TokenExample((20, 21, 22), (7,))], device=torch.device("cpu"))
     begun = method.logits(tiny_base, method.start(tiny_base, seed=0), batch)
     assert torch.equal(begun, tiny_base.logits(tiny_base.target_states(batch)))
 
 
-def test_another_seed_draws_another_a(tiny_base: BaseModel) -> None:
+def test_another_seed_draws_another_a(tiny_base: TaskModel) -> None:
     name = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
     first, second = (lora().start(tiny_base, seed=seed)[name] for seed in (0, 1))
     assert not torch.equal(first, second)
     assert float(first.abs().max()) <= 48**-0.5
 
 
-def test_lora_leaves_no_hook_behind(tiny_base: BaseModel) -> None:
+def test_lora_leaves_no_hook_behind(tiny_base: TaskModel) -> None:
     method = lora(target_modules=["self_attn.q_proj", "down_proj"])
     state = {name: torch.ones_like(tensor) for name, tensor in method.start(tiny_base, seed=0).items()}
     assert len(state) == 8
@@ -104,12 +104,12 @@ def test_lora_leaves_no_hook_behind(tiny_base: BaseModel) -> None:
 @pytest.mark.parametrize(
     "name", ["c_attn", "q_pro", "lm_head", "self_attn", "embed_tokens", "input_layernorm"]
 )
-def test_modules_that_lora_cannot_change_are_refused(tiny_base: BaseModel, name: str) -> None:
+def test_modules_that_lora_cannot_change_are_refused(tiny_base: TaskModel, name: str) -> None:
     with pytest.raises(errors.SpecificationInvalid, match=f"target_modules cannot be used: '{name}'"):
         lora(target_modules=["q_proj", name]).start(tiny_base, seed=0)
 
 
-def test_a_prompt_begins_as_its_text(tiny_base: BaseModel) -> None:
+def test_a_prompt_begins_as_its_text(tiny_base: TaskModel) -> None:
     text = "The film was wonderful."
     tokens = tuple(tiny_base.tokenizer(text)["input_ids"])
     method = get_method(PromptSettings(kind="prompt", n_virtual_tokens=len(tokens), start_text=text))
@@ -123,7 +123,7 @@ def test_a_prompt_begins_as_its_text(tiny_base: BaseModel) -> None:
 
 @pytest.mark.parametrize("settings", [PrefixSettings, PromptSettings])
 def test_what_leaves_nothing_of_the_context_is_refused(
-    tiny_base: BaseModel, settings: type[PrefixSettings | PromptSettings]
+    tiny_base: TaskModel, settings: type[PrefixSettings | PromptSettings]
 ) -> None:
     small = dataclasses.replace(tiny_base, facts=dataclasses.replace(tiny_base.facts, context_length=16))
     kind = settings.__name__.removesuffix("Settings").lower()
@@ -132,7 +132,7 @@ def test_what_leaves_nothing_of_the_context_is_refused(
         method.start(small, seed=0)
 
 
-def test_a_base_model_that_is_too_large_is_refused(tiny_base: BaseModel) -> None:
+def test_a_base_model_that_is_too_large_is_refused(tiny_base: TaskModel) -> None:
     large = dataclasses.replace(
         tiny_base, facts=dataclasses.replace(tiny_base.facts, n_parameters=300_000_001)
     )

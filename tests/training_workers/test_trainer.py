@@ -20,6 +20,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from tests.training_workers.conftest import SPECIFICATION
+from tests.training_workers.tiny_model import make_tiny_base
 from training_workers.base_models import inspect_directory
 from training_workers.errors import TrainerDied, TrainerFailed
 from training_workers.examples import Example, as_row
@@ -42,15 +43,20 @@ def trainer() -> Iterator[ResidentTrainer]:
     patch.undo()
 
 
-@pytest.fixture
-def base(tiny_directory: Path) -> dict[str, str]:
-    """The tiny base model as a job names it."""
-    facts = inspect_directory(tiny_directory)
+def _named(directory: Path) -> dict[str, str]:
+    """The base model as a job names it."""
+    facts = inspect_directory(directory)
     return {
-        "path": str(tiny_directory),
+        "path": str(directory),
         "weights_sha256": facts.weights_sha256,
         "tokenizer_sha256": facts.tokenizer_sha256,
     }
+
+
+@pytest.fixture
+def base(tiny_directory: Path) -> dict[str, str]:
+    """The tiny base model as a job names it."""
+    return _named(tiny_directory)
 
 
 @pytest.fixture
@@ -204,6 +210,18 @@ def test_label_words_that_clash_are_refused_before_a_federation_starts(
     with pytest.raises(TrainerFailed) as caught:
         trainer.run({"kind": "start", "base": base, "specification": {**SPECIFICATION, "task": task}})
     assert caught.value.refusal_code == "label_words_clash"
+
+
+def test_what_the_base_model_cannot_do_is_refused_before_a_federation_starts(
+    trainer: ResidentTrainer, tmp_path: Path
+) -> None:
+    encoder = _named(make_tiny_base(tmp_path, architecture="bert", n_positions=256))
+    completion = {"task": {"kind": "completion", "max_tokens": 64}}
+    crowded = {"method": {**SPECIFICATION["method"], "n_virtual_tokens": 256}}
+    for changes, code in ((completion, "task_unsupported"), (crowded, "specification_invalid")):
+        with pytest.raises(TrainerFailed) as caught:
+            trainer.run({"kind": "start", "base": encoder, "specification": {**SPECIFICATION, **changes}})
+        assert (caught.value.refusal_code, caught.value.is_unexpected) == (code, False)
 
 
 def test_another_base_model_than_the_registered_one_is_refused(

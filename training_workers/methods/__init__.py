@@ -7,7 +7,7 @@ from torch import Tensor
 
 from federation.methods import MethodSettings
 from training_workers.data import Batch
-from training_workers.loading import BaseModel
+from training_workers.loading import BaseModel, TaskModel
 from training_workers.methods.full import FullMethod
 from training_workers.methods.lora import LoraMethod
 from training_workers.methods.prefix import PrefixMethod
@@ -40,7 +40,7 @@ class Method(Protocol):
     def trained(self, name: str) -> bool:
         """Whether this tensor of the state is trained, and so travels in an update."""
 
-    def logits(self, base: BaseModel, state: State, batch: Batch) -> Tensor:
+    def logits(self, base: TaskModel, state: State, batch: Batch) -> Tensor:
         """Logits in float32 at the targets, [n_targets, vocabulary]; gradients reach the state."""
 
     def configuration(self, base: BaseModel) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from federation.methods import FullSettings
 from training_workers.data import Batch
 from training_workers.errors import BaseModelTooLarge
-from training_workers.loading import BaseModel
+from training_workers.loading import BaseModel, TaskModel
 from training_workers.states import check_like
 
 # Five float32 copies (parent, trained, gradient, two of AdamW) beside the base: 6 GB for the largest.
@@ -54,10 +54,10 @@ class FullMethod:
         """Every weight is."""
         return self.settings.sends(name)
 
-    def logits(self, base: BaseModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """The trained model's logits, [n_targets, vocabulary]; the output layer is the state's too."""
+    def logits(self, base: TaskModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """The trained model's logits, [n_targets, vocabulary]; a causal model's output layer is the state's too."""
         weights = {f"model.{name}": tensor.to(base.model.dtype) for name, tensor in state.items()}
-        trained = replace(base, output_weight=state[_output_name(base)])
+        trained = replace(base, readout=base.readout.with_weights(state))
         logits: Tensor = functional_call(_Forward(trained), weights, (batch,))
         return logits
 
@@ -72,17 +72,10 @@ class FullMethod:
 class _Forward(nn.Module):
     """The base model's forward pass as a module whose weights `functional_call` can lend others."""
 
-    def __init__(self, base: BaseModel) -> None:
+    def __init__(self, base: TaskModel) -> None:
         super().__init__()
         self.model = base.model
         self._base = base
 
     def forward(self, batch: Batch) -> Tensor:
         return self._base.logits(self._base.target_states(batch))
-
-
-def _output_name(base: BaseModel) -> str:
-    """The name of the output layer's weight, which many models share with the embeddings."""
-    output = base.model.get_output_embeddings().weight
-    names: list[str] = [name for name, weight in base.model.named_parameters() if weight is output]
-    return names[0]

@@ -22,7 +22,7 @@ from federation.methods import LoraSettings
 from training_workers.base_models import ARCHITECTURES
 from training_workers.data import Batch
 from training_workers.errors import SpecificationInvalid
-from training_workers.loading import BaseModel
+from training_workers.loading import BaseModel, TaskModel
 from training_workers.states import check_like
 
 
@@ -59,7 +59,7 @@ class LoraMethod:
         """B, and A unless it is frozen."""
         return self.settings.sends(name)
 
-    def logits(self, base: BaseModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    def logits(self, base: TaskModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The changed model's logits, [n_targets, vocabulary]."""
         with self._changed(base, state):
             return base.logits(base.target_states(batch))
@@ -121,7 +121,7 @@ class LoraMethod:
             "r": self.settings.rank,
             "revision": None,
             "target_modules": sorted(self._targets(base)),
-            "task_type": "CAUSAL_LM",
+            "task_type": base.facts.peft_task,
         }
 
 

@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicCache
 from federation.methods import PrefixSettings
 from training_workers.base_models import ARCHITECTURES
 from training_workers.data import Batch
-from training_workers.loading import BaseModel
+from training_workers.loading import BaseModel, TaskModel
 from training_workers.methods.start_text import start_tokens
 from training_workers.states import check_like
 
@@ -65,7 +65,7 @@ class PrefixMethod:
         """The prefix is all there is."""
         return self.settings.sends(name)
 
-    def logits(self, base: BaseModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    def logits(self, base: TaskModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The base model's logits behind the prefix, [n_targets, vocabulary]."""
         cache = self._cache(base, state[TENSOR], batch.input_ids.shape[0])
         return base.logits(base.target_states(batch, cache=cache))
@@ -100,6 +100,6 @@ class PrefixMethod:
             "peft_type": "PREFIX_TUNING",
             "prefix_projection": False,
             "revision": None,
-            "task_type": "CAUSAL_LM",
+            "task_type": base.facts.peft_task,
             "token_dim": base.facts.token_size,
         }

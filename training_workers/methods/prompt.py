@@ -12,7 +12,7 @@ from torch import Tensor
 
 from federation.methods import PromptSettings
 from training_workers.data import Batch
-from training_workers.loading import BaseModel
+from training_workers.loading import BaseModel, TaskModel
 from training_workers.methods.start_text import start_tokens
 from training_workers.states import check_like
 
@@ -49,7 +49,7 @@ class PromptMethod:
         """The prompt is all there is."""
         return self.settings.sends(name)
 
-    def logits(self, base: BaseModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
+    def logits(self, base: TaskModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The base model's logits behind the prompt, [n_targets, vocabulary]."""
         return base.logits(base.target_states(batch, prompt=state[TENSOR]))
 
@@ -65,7 +65,7 @@ class PromptMethod:
             "peft_type": "PROMPT_TUNING",
             "prompt_tuning_init": "RANDOM",
             "revision": None,
-            "task_type": "CAUSAL_LM",
+            "task_type": base.facts.peft_task,
             "token_dim": _embedding_size(base),
         }
 
