@@ -42,7 +42,9 @@ class BaseModelSerializer(RowSerializer[BaseModel]):
     refusal = RefusalField()
     weights_sha256 = serializers.CharField(help_text="Empty until the weights are read.")
     tokenizer_sha256 = serializers.CharField()
-    facts = Facts(help_text="architecture, n_layers, n_kv_heads, head_size, n_parameters, …")
+    facts = Facts(
+        help_text="architecture, kind (causal or encoder), n_layers, n_kv_heads, head_size, n_parameters, …"
+    )
     created_at = serializers.DateTimeField()
 
 

@@ -13,10 +13,11 @@ import zipfile
 from dataclasses import dataclass
 from typing import Any
 
-from federation.models import Federation, PrefixVersion
+from federation.models import BaseModel, Federation, PrefixVersion
 from federation.specification import CompletionTask, LabelTask
 from tenants import storage
 
+_ENCODER = "encoder"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can tell
 _UNIX = 3
 _MODE = 0o100644 << 16
@@ -25,6 +26,13 @@ _LABEL_SCORING = (
     "accuracy: the prompt is the template with {text} replaced by the text's first max_text_characters characters, "
     "tokenized as the tokenizer does by default; the answer is the label whose word's first token (tokenized without "
     "special tokens) has the highest logit at the prompt's last position; the score is the share of right answers."
+)
+_ENCODER_SCORING = (
+    "accuracy: the prompt is the template with {text} replaced by the text's first max_text_characters characters; an "
+    "embedding is the mean of the last hidden states over all tokens that the tokenizer makes of a text by default, "
+    "special tokens among them and virtual ones not; the prompt is embedded with the adapter, each label's word, as a "
+    "text of its own, by the base model alone; a label's logit is 20 times the cosine of the two; the answer is the "
+    "label with the highest; the score is the share of right answers."
 )
 _COMPLETION_SCORING = (
     "accuracy: the share of the completion's tokens (the end-of-text token included) that have the highest logit at "
@@ -58,6 +66,33 @@ with torch.no_grad():
 words = {label: tokenizer(word, add_special_tokens=False)["input_ids"] for label, word in task["label_words"].items()}
 print(max(words, key=lambda label: logits[words[label][0]].item()))
 """
+_ENCODER_USE = """\
+import json, torch
+from peft import PeftModel
+from transformers import AutoModel, AutoTokenizer
+
+base = "path/to/the/base/model"  # {name}: {source}
+task = json.load(open("prelude.json"))["task"]
+tokenizer = AutoTokenizer.from_pretrained(base)
+bare = AutoModel.from_pretrained(base, dtype=torch.float32).eval()
+
+def embed(model, text):
+    inputs = tokenizer(text, return_tensors="pt")
+    with torch.no_grad():
+        states = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).last_hidden_state
+    return states[0, -inputs["input_ids"].shape[1] :].mean(dim=0)
+
+# The labels first, by the base model alone: an adapter changes it in place.
+labels = {{label: embed(bare, word) for label, word in task["label_words"].items()}}
+model = PeftModel.from_pretrained(bare, ".").eval()
+prompt = embed(model, task["template"].replace("{{text}}", "What a fine day."[: task["max_text_characters"]]))
+print(max(labels, key=lambda label: torch.cosine_similarity(prompt, labels[label], dim=0).item()))
+"""
+_ENCODER_USE_WHOLE = (
+    _ENCODER_USE.replace("from peft import PeftModel\n", "")
+    .replace('PeftModel.from_pretrained(bare, ".")', 'AutoModel.from_pretrained(".", dtype=torch.float32)')
+    .replace(": an adapter changes it in place", "")
+)
 _COMPLETION_USE = """\
 prompt = tokenizer("What a fine", return_tensors="pt")
 answer = model.generate(**prompt, max_new_tokens=20, do_sample=False)
@@ -108,6 +143,7 @@ def describe(version: PrefixVersion) -> dict[str, Any]:
         "specification_sha256": federation.specification_sha256,
         "base_model": {
             "name": base_model.name,
+            "kind": base_model.kind,
             "source": base_model.source,
             "licence": base_model.licence,
             "weights_sha256": base_model.weights_sha256,
@@ -115,7 +151,7 @@ def describe(version: PrefixVersion) -> dict[str, Any]:
         },
         "method": rules.method.kind,
         "task": rules.task.model_dump(mode="json"),
-        "scoring": _scoring(rules.task),
+        "scoring": _scoring(rules.task, base_model),
     }
 
 
@@ -125,23 +161,28 @@ def readme(version: PrefixVersion) -> str:
     is_whole = federation.rules.method.is_whole_model
     what = "A fine-tuned copy of" if is_whole else f"A {federation.rules.method.kind} for"
     layout = "as a transformers model" if is_whole else "as a PEFT adapter"
-    use = _LABEL_USE if isinstance(federation.rules.task, LabelTask) else _COMPLETION_USE
     return (
         f"# {federation.name}, prefix version {version.number}\n\n"
         f"{what} {federation.base_model.name}, {layout}. `prelude.json` names the base model\n"
         "by the digest of its weights, the task, and how a score is taken. In this directory:\n\n"
-        f"```python\n{_loading(federation)}{use}```\n"
+        f"```python\n{_program(federation)}```\n"
     )
 
 
-def _loading(federation: Federation) -> str:
-    base_model = federation.base_model
+def _program(federation: Federation) -> str:
+    base_model, is_whole = federation.base_model, federation.rules.method.is_whole_model
     name, source = (" ".join(text.split()) for text in (base_model.name, base_model.source))
-    loading = _LOADING_WHOLE if federation.rules.method.is_whole_model else _LOADING
-    return loading.format(name=name, source=source)
+    if base_model.kind == _ENCODER:
+        program = _ENCODER_USE_WHOLE if is_whole else _ENCODER_USE
+        return program.format(name=name, source=source)
+    loading = _LOADING_WHOLE if is_whole else _LOADING
+    use = _LABEL_USE if isinstance(federation.rules.task, LabelTask) else _COMPLETION_USE
+    return loading.format(name=name, source=source) + use
 
 
-def _scoring(task: LabelTask | CompletionTask) -> str:
+def _scoring(task: LabelTask | CompletionTask, base_model: BaseModel) -> str:
+    if base_model.kind == _ENCODER:
+        return _ENCODER_SCORING
     return _LABEL_SCORING if isinstance(task, LabelTask) else _COMPLETION_SCORING
 
 

@@ -220,6 +220,7 @@ class BaseModelFactory(PlatformFactory[BaseModel]):
     facts = factory.LazyFunction(
         lambda: {
             "architecture": "LlamaForCausalLM",
+            "kind": "causal",
             "n_layers": 2,
             "n_kv_heads": 2,
             "head_size": 2,

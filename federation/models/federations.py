@@ -55,6 +55,11 @@ class BaseModel(Leased):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def kind(self) -> str:
+        """`causal` or `encoder`; what was read before there were encoders is causal."""
+        return str(self.facts.get("kind", "causal"))
+
     def conflict(self, target: str) -> BaseModelStateConflict:
         return BaseModelStateConflict(base_model_id=self.public_id, state=self.state, wanted=target)
 

@@ -9,18 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from federation.archive import Archive, build_archive
 from federation.specification import FederationSpecification, parse_specification
 from tenants import storage
 from tenants.storage import BlobMissing
-from tests.factories import SPECIFICATION, FederationFactory, PrefixVersionFactory, prefix_bytes
+from tests.factories import (
+    SPECIFICATION,
+    BaseModelFactory,
+    FederationFactory,
+    PrefixVersionFactory,
+    prefix_bytes,
+)
+from tests.score_with_peft import score
 from tests.training_workers.conftest import CPU_FLOAT32, METHODS
 from tests.training_workers.tiny_model import make_tiny_base
 from training_workers.evaluation import evaluate
 from training_workers.examples import LabelExample
 from training_workers.loading import BaseModel, load_base_model
 from training_workers.methods import State, get_method
+from training_workers.readouts import COSINE_SCALE
 from training_workers.states import to_bytes
 
 pytestmark = pytest.mark.django_db
@@ -81,6 +90,12 @@ def tiny_base(tiny_path: Path) -> BaseModel:
     return load_base_model(tiny_path, CPU_FLOAT32)
 
 
+@pytest.fixture(scope="module")
+def encoder_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer encoder's directory."""
+    return make_tiny_base(tmp_path_factory.mktemp("bases") / "encoder", architecture="bert")
+
+
 def adapter_archive(base: BaseModel, **changes: Any) -> tuple[Archive, State, FederationSpecification]:
     """A version as the training side would have made it."""
     rules = {**SPECIFICATION, **changes}
@@ -88,7 +103,9 @@ def adapter_archive(base: BaseModel, **changes: Any) -> tuple[Archive, State, Fe
     method = get_method(specification.method)
     state = method.start(base, seed=0)
     federation = FederationFactory.create(
-        specification=specification.as_json(), configuration=method.configuration(base)
+        base_model=BaseModelFactory.create(facts=base.facts.to_dict()),
+        specification=specification.as_json(),
+        configuration=method.configuration(base),
     )
     data = to_bytes(state, {"format": "pt"})
     version = PrefixVersionFactory.create(
@@ -125,6 +142,40 @@ def test_the_readme_gives_the_answer_that_the_platform_scores(
         example = LabelExample(text="What a fine day.", label=label)
         score = evaluate(tiny_base, method, state, [example], specification)
         assert score.accuracy == (label == answer)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
+@pytest.mark.parametrize("settings", METHODS.values(), ids=METHODS)
+def test_plain_peft_scores_an_encoders_archive_as_the_platform_does(
+    encoder_path: Path, tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    encoder = load_base_model(encoder_path, CPU_FLOAT32)
+    archive, state, specification = adapter_archive(encoder, method=settings)
+    method = get_method(specification.method)
+    rows = []
+    for text in ("What a fine day.", "bad food", "The acting was good, the story was not.", "no", "yes"):
+        positive = evaluate(encoder, method, state, [LabelExample(text, "positive")], specification)
+        rows.append({"text": text, "label": "positive" if positive.accuracy else "negative"})
+    (tmp_path / "version.zip").write_bytes(archive.data)
+    assert score(tmp_path / "version.zip", encoder_path, rows, torch.float32) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["prefix", "full"])
+def test_the_readme_of_an_encoder_gives_the_answer_that_the_platform_scores(
+    encoder_path: Path, tmp_path: Path, kind: str
+) -> None:
+    encoder = load_base_model(encoder_path, CPU_FLOAT32)
+    archive, state, specification = adapter_archive(encoder, method=METHODS[kind])
+    answer = follow_readme(archive, encoder_path, tmp_path)
+    example = LabelExample("What a fine day.", answer)
+    assert evaluate(encoder, get_method(specification.method), state, [example], specification).accuracy == 1
+
+
+def test_the_scale_of_an_encoders_logits_is_told(encoder_path: Path) -> None:
+    archive, _, _ = adapter_archive(load_base_model(encoder_path, CPU_FLOAT32))
+    about = json.loads(members(archive)["prelude.json"])
+    assert about["base_model"]["kind"] == "encoder"
+    assert f"{COSINE_SCALE:g} times the cosine" in about["scoring"]
 
 
 def test_the_readme_of_a_completion_task_runs(tiny_base: BaseModel, tiny_path: Path, tmp_path: Path) -> None:
