@@ -72,7 +72,8 @@ class EncoderScorer:
         states = self.model(
             input_ids=inputs.input_ids, attention_mask=inputs.attention_mask
         ).last_hidden_state
-        return states[0, -inputs.input_ids.shape[1] :].float().mean(dim=0)
+        embedding: torch.Tensor = states[0, -inputs.input_ids.shape[1] :].float().mean(dim=0)
+        return embedding
 
     def logits(self, prompt: str) -> dict[str, torch.Tensor]:
         """Each label's."""

@@ -72,7 +72,9 @@ def _plain_embedding(model: Any, tokenizer: Any, text: str) -> Tensor:
         states = model(
             input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]
         ).last_hidden_state
-    return states[0].mean(dim=0)
+    # Prompt tuning's own positions come first.
+    embedding: Tensor = states[0, -inputs["input_ids"].shape[1] :].mean(dim=0)
+    return embedding
 
 
 def _plain_logits(directory: Path, adapter: Path | None, texts: Sequence[str]) -> Tensor:
@@ -101,7 +103,7 @@ def test_logits_are_those_of_plain_peft(
     base = encoder.for_task(specification.task)
     rows = base.encode([LabelExample(text, "positive") for text in texts], n_positions=method.n_positions)
     batch = make_batch(rows, device=base.runtime.device)
-    assert batch.attention_mask.sum(dim=1).unique().numel() == 3
+    assert len(set(batch.attention_mask.sum(dim=1).tolist())) == 3
     with torch.no_grad():
         ours = base.logits(base.target_states(batch)) if is_bare else method.logits(base, state, batch)
     theirs = _plain_logits(directory, None if is_bare else adapter, texts)
