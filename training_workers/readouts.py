@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from training_workers.data import Batch
 
-# A public number, the same for all. Sentence encoders such as all-MiniLM-L6-v2 were themselves trained on 20
-# times the cosine (the default of sentence-transformers' ranking loss).
+# A public number, the same for all: 20 is what all-MiniLM-L6-v2 and its kin were trained with. Measured on 300 rows of
+# BBC news for validation: 10 leads to the same accuracy and a third more loss, 50 to 2 to 4 points less accuracy.
 COSINE_SCALE = 20.0
 
 
