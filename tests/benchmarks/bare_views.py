@@ -10,7 +10,8 @@ from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models.functions import Now
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.http import require_GET
@@ -23,6 +24,8 @@ from tenants.models import Dataset, Tenant
 
 PAGE = 50
 Row = dict[str, Any]
+STILL_ENDING = Count("id", filter=Q(stopping_until__gt=Now()))
+NONE: Row = {"n_fetched": 0, "n_still_ending": 0}
 
 
 def rows_of(model: Any) -> "QuerySet[Any]":
@@ -100,14 +103,17 @@ def rounds_json(rows: Iterable[Row], tenant: UUID) -> list[Row]:
     """Rounds with what they took of the tenant: three more queries, whatever their number."""
     found = list(rows)
     keys = [row["id"] for row in found]
-    runs, fetched, moves = runs_by_round(keys, tenant), fetches_by_round(keys, tenant), moves_by_round(keys)
-    return [round_json(row, runs[row["id"]], fetched.get(row["id"], 0), moves[row["id"]]) for row in found]
+    runs, scores, moves = runs_by_round(keys, tenant), scores_by_round(keys, tenant), moves_by_round(keys)
+    return [round_json(row, runs[row["id"]], scores.get(row["id"], NONE), moves[row["id"]]) for row in found]
 
 
 def runs_by_round(keys: Sequence[UUID], tenant: UUID) -> dict[UUID, list[Row]]:
     grouped = rows_of(LocalRun).filter(federated_round__in=keys, tenant=tenant)
     counted = grouped.values("federated_round", "state").annotate(
-        n=Count("id"), up_bytes=Sum("update_size_bytes"), n_fetched=Sum("attempt")
+        n=Count("id"),
+        up_bytes=Sum("update_size_bytes"),
+        n_fetched=Sum("attempt"),
+        n_still_ending=STILL_ENDING,
     )
     found: dict[UUID, list[Row]] = defaultdict(list)
     for group in counted.order_by("state"):
@@ -115,9 +121,12 @@ def runs_by_round(keys: Sequence[UUID], tenant: UUID) -> dict[UUID, list[Row]]:
     return found
 
 
-def fetches_by_round(keys: Sequence[UUID], tenant: UUID) -> dict[UUID, int]:
+def scores_by_round(keys: Sequence[UUID], tenant: UUID) -> dict[UUID, Row]:
     scored = rows_of(Evaluation).filter(version__made_in_round__in=keys, tenant=tenant)
-    return dict(scored.values_list("version__made_in_round").annotate(n_fetched=Sum("attempt")))
+    grouped = scored.values("version__made_in_round").annotate(
+        n_fetched=Sum("attempt"), n_still_ending=STILL_ENDING
+    )
+    return {group["version__made_in_round"]: group for group in grouped}
 
 
 def moves_by_round(keys: Sequence[UUID]) -> dict[UUID, list[tuple[str, datetime]]]:
@@ -128,7 +137,7 @@ def moves_by_round(keys: Sequence[UUID]) -> dict[UUID, list[tuple[str, datetime]
     return found
 
 
-def round_json(row: Row, runs: list[Row], n_fetched: int, moves: list[tuple[str, datetime]]) -> Row:
+def round_json(row: Row, runs: list[Row], scores: Row, moves: list[tuple[str, datetime]]) -> Row:
     steps = pairwise([("open", row["opened_at"]), *moves])
     down_bytes = sum(group["n_fetched"] for group in runs) * row["parent_version__size_bytes"]
     return {
@@ -145,9 +154,10 @@ def round_json(row: Row, runs: list[Row], n_fetched: int, moves: list[tuple[str,
         "due_at": moment(row["due_at"]),
         "finished_at": moment(row["finished_at"]),
         "n_local_runs": {group["state"]: group["n"] for group in runs},
+        "n_still_ending": sum(group["n_still_ending"] for group in (*runs, scores)),
         "phase_seconds": {phase: round((until - at).total_seconds(), 3) for (phase, at), (_, until) in steps},
         "up_bytes": sum(group["up_bytes"] or 0 for group in runs),
-        "down_bytes": down_bytes + n_fetched * (row["candidate_version__size_bytes"] or 0),
+        "down_bytes": down_bytes + scores["n_fetched"] * (row["candidate_version__size_bytes"] or 0),
     }
 
 
