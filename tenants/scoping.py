@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.db import connection, models, transaction
+from django.db import OperationalError, connection, models, transaction
 
 from tenants.errors import ScopeMissing, ScopeReadOnly
 
@@ -117,8 +117,20 @@ def ask_platform(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, .
     """The rows that one statement finds in the platform's scope, in one round trip.
 
     The scope travels with the statement: PostgreSQL runs what one message holds as one transaction. It goes back to
-    what it was for the case that a longer one is open.
+    what it was for the case that a longer one is open. The statement reads. Where Django would first ask whether the
+    connection still lives, it answers that too: one that is lost is opened anew, and asked again.
     """
+    if connection.in_atomic_block or connection.health_check_done:
+        return _ask_platform(statement, parameters)
+    connection.health_check_done = True
+    try:
+        return _ask_platform(statement, parameters)
+    except OperationalError:
+        connection.close()
+        return _ask_platform(statement, parameters)
+
+
+def _ask_platform(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     enter, leave = _parameters(_PLATFORM), _parameters(_IN_FORCE.get())
     with connection.cursor() as cursor:
         cursor.execute(f"{_SET}; {statement}; {_SET}", [*enter, *parameters, *leave])

@@ -1,15 +1,21 @@
 """API keys: shown once, stored as keyed digests, ended at once."""
 
+from typing import Any
+
 import pytest
+from django.db import connection
+from django.forms import model_to_dict
 from pytest_django import Settings
 
 from tenants import scoping
 from tenants.errors import ApiKeyInvalid, TenantSuspended
 from tenants.models import ApiKey, Tenant
+from tenants.rights import ROLE_RIGHTS
 from tenants.services import api_keys
-from tenants.states import TenantState
-from tests.factories import TenantFactory
+from tenants.states import Role, TenantState
+from tests.factories import MembershipFactory, TenantFactory
 from tests.keys import new_key
+from tests.tenants.test_limits import limit
 
 pytestmark = pytest.mark.django_db
 
@@ -74,3 +80,35 @@ def test_an_operators_key_belongs_to_no_tenant_and_no_tenant_sees_it(acme: Tenan
         assert api_keys.authenticate(key.text).tenant is None
     with scoping.tenant(acme.id):
         assert not ApiKey.objects.exists()
+
+
+def test_the_platforms_scope_alone_finds_a_key(acme: Tenant) -> None:
+    with scoping.platform():
+        key = new_key(tenant=acme, name="pipeline")
+
+    def n_found() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM tenants_open_api_key(%s)", [key.row.pk])
+            return len(cursor.fetchall())
+
+    assert n_found() == 0
+    with scoping.platform():
+        assert n_found() == 1
+
+
+def test_a_key_comes_with_what_a_request_asks_of_it(acme: Tenant, django_assert_num_queries: Any) -> None:
+    limit(acme, requests_per_minute=7)
+    member = MembershipFactory.create(tenant=acme, role=Role.VIEWER)
+    with scoping.platform():
+        text = new_key(tenant=acme, name="pipeline", membership=member).text
+    api_keys.authenticate(text)  # notes the key's use
+    with django_assert_num_queries(1):
+        found = api_keys.authenticate(text)
+        assert found.tenant is not None
+        assert found.tenant.limits.requests_per_minute == 7
+        assert found.rights_in_force == ROLE_RIGHTS[Role.VIEWER]
+    with scoping.platform():
+        for row in (found, found.tenant):
+            stored = type(row)._base_manager.get(pk=row.pk)
+            assert model_to_dict(row) == model_to_dict(stored)
+            assert not row.get_deferred_fields()

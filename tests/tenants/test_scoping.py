@@ -2,7 +2,8 @@
 
 import pytest
 from django.apps import apps
-from django.db import ProgrammingError, connection, transaction
+from django.db import OperationalError, ProgrammingError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from federation.models import RoundEvent
 from tenants import scoping
@@ -136,6 +137,38 @@ def test_asking_the_platform_gives_the_scope_in_force_back(acme: Tenant, globex:
         assert count("tenants_tenant") == 1
     assert scoping.ask_platform("SELECT name FROM tenants_tenant ORDER BY name", []) == names
     assert count("tenants_tenant") == 0
+
+
+def ask_for_one() -> list[tuple[int]]:
+    """As the API asks for a request's key: first of all, on a connection that was idle since the last request."""
+    connection.health_check_enabled, connection.health_check_done = True, False
+    return scoping.ask_platform("SELECT 1", [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_asking_the_platform_first_takes_no_other_statement_on_a_connection_that_lives() -> None:
+    scoping.ask_platform("SELECT 1", [])
+    with CaptureQueriesContext(connection) as captured:
+        assert ask_for_one() == [(1,)]
+    assert len(captured) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_asking_the_platform_first_opens_a_connection_that_was_lost_anew() -> None:
+    scoping.ask_platform("SELECT 1", [])
+    with pytest.raises(OperationalError), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert ask_for_one() == [(1,)]
+
+
+def test_a_connection_that_is_lost_within_a_transaction_is_not_opened_anew(db: None) -> None:
+    with pytest.raises(OperationalError), connection.execute_wrapper(lost):
+        ask_for_one()
+    assert scoping.ask_platform("SELECT 1", []) == [(1,)]
+
+
+def lost(*_: object) -> None:
+    raise OperationalError("the connection is lost")
 
 
 def test_shared_events_are_read_by_tenants_and_written_by_none(acme: Tenant) -> None:
