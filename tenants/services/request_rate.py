@@ -9,12 +9,13 @@ import math
 import time
 from dataclasses import dataclass
 from functools import cache
+from uuid import UUID
 
 import structlog
 from django.conf import settings
-from limits.errors import StorageError
-from limits.storage import RedisStorage
+from redis import Redis, RedisError
 from redis.backoff import NoBackoff
+from redis.commands.core import Script
 from redis.retry import Retry
 
 from tenants.errors import RateLimited
@@ -23,7 +24,29 @@ from tenants.models import Tenant
 WINDOW_SECONDS = 60
 PATIENCE_SECONDS = 0.1
 TOLD_EVERY_SECONDS = 60
-_PREFIX = "prelude:requests"
+
+# A counter lives for two windows from its first request on: in the first it is this window's, in the second the last
+# one's. What fits is added, and the counters are told, in one round trip.
+_COUNT = """
+local before, now = KEYS[1], KEYS[2]
+local limit, window, amount = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local now_left = redis.call('pttl', now)
+if now_left >= 0 and now_left < window then
+    redis.call('rename', now, before)
+    redis.call('set', now, 0, 'PX', now_left + window)
+end
+local n_before, n_now = tonumber(redis.call('get', before) or 0), tonumber(redis.call('get', now) or 0)
+local before_left = math.max(redis.call('pttl', before), 0)
+local used = math.floor(n_before * before_left / window) + n_now
+local is_admitted = used + amount <= limit
+if is_admitted and amount > 0 then
+    if redis.call('exists', now) == 0 then
+        redis.call('set', now, 0, 'PX', 2 * window)
+    end
+    n_now = redis.call('incrby', now, amount)
+end
+return {is_admitted and 1 or 0, n_before, before_left, n_now, math.max(redis.call('pttl', now), 0)}
+"""
 
 _log = structlog.get_logger(__name__)
 
@@ -97,13 +120,12 @@ _OUTAGE = _Told()
 
 def hit(tenant: Tenant) -> Rate | None:
     """Count a request, if it fits. None where the tenant has no limit, or nothing can be counted."""
-    limit, key = tenant.limits.requests_per_minute, str(tenant.pk)
+    limit = tenant.limits.requests_per_minute
     if limit is None:
         return None
     try:
-        is_admitted = _storage().acquire_sliding_window_entry(key, limit, WINDOW_SECONDS)
-        return Rate(limit, _window(key), is_admitted)
-    except StorageError as error:
+        return _count(tenant.pk, limit=limit, n_requests=1)
+    except RedisError as error:
         _OUTAGE.tell(error)
         return None
 
@@ -111,23 +133,25 @@ def hit(tenant: Tenant) -> Rate | None:
 def n_used(tenant: Tenant) -> int | None:
     """Requests of the last minute, as far as they were limited. None when Valkey does not tell."""
     try:
-        return _window(str(tenant.pk)).used
-    except StorageError as error:
+        return _count(tenant.pk, limit=0, n_requests=0).window.used
+    except RedisError as error:
         _OUTAGE.tell(error)
         return None
 
 
-def _window(key: str) -> Window:
-    return Window(*_storage().get_sliding_window(key, WINDOW_SECONDS))
+def _count(tenant_id: UUID, *, limit: int, n_requests: int) -> Rate:
+    name = f"prelude:requests:{{{tenant_id}}}"  # braces: both counters in one slot of a cluster
+    counters, asked = [f"{name}:before", f"{name}:now"], [limit, WINDOW_SECONDS * 1_000, n_requests]
+    is_admitted, n_before, before_ms, n_now, now_ms = _script()(counters, asked)
+    return Rate(limit, Window(n_before, before_ms / 1_000, n_now, now_ms / 1_000), bool(is_admitted))
 
 
 @cache
-def _storage() -> RedisStorage:
-    return RedisStorage(
+def _script() -> Script:
+    client = Redis.from_url(
         settings.BROKER_URL.get_secret_value(),
-        key_prefix=_PREFIX,
-        wrap_exceptions=True,
         socket_timeout=PATIENCE_SECONDS,
         socket_connect_timeout=PATIENCE_SECONDS,
-        retry=Retry(NoBackoff(), 0),  # type: ignore[arg-type]  # passed on to the client
+        retry=Retry(NoBackoff(), 0),
     )
+    return client.register_script(_COUNT)
