@@ -46,6 +46,8 @@ class NewDatasetSerializer(Body):
 class DatasetSerializer(RowSerializer[Dataset]):
     """A dataset's record; its rows are read by training workers alone."""
 
+    reads = ("refusal_code", "state_reason", "refusal_row")
+
     id = PublicIdField(Dataset)
     tenant = PublicIdField(Tenant, source="tenant_id")
     name = serializers.CharField()

@@ -68,6 +68,8 @@ class FederationChangeSerializer(Body):
 class FederationSerializer(RowSerializer[Federation]):
     """A federation."""
 
+    reads = ("refusal_code", "state_reason")
+
     id = PublicIdField(Federation)
     name = serializers.CharField()
     base_model = PublicIdField(BaseModel, source="base_model_id")

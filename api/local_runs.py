@@ -46,6 +46,8 @@ class History(serializers.JSONField):
 class LocalRunSerializer(RowSerializer[LocalRun]):
     """One tenant's training within one round."""
 
+    reads = ("rejection_code", "state_reason", "update_size_bytes", "update_sha256")
+
     id = PublicIdField(LocalRun)
     round = PublicIdField(FederatedRound, source="federated_round_id")
     federation = PublicIdField(Federation, source="federated_round.federation_id")

@@ -24,6 +24,7 @@ from api.fields import Body
 from api.pagination import NewestFirst
 from api.permissions import Anyone
 from api.refusals import LengthRequired, RequestTooLarge
+from api.rows import of_a_list
 from api.schema import ProblemSchema
 from tenants import acting, scoping
 from tenants.errors import RightMissing
@@ -171,7 +172,7 @@ class ApiView(APIView):
     ) -> Response:
         """A page of a list; `measure` looks at its rows together for the serializer. Raises CursorInvalid."""
         pages = paginator()
-        found = pages.paginate_queryset(rows, self.request, self)
+        found = pages.paginate_queryset(of_a_list(rows, serializer), self.request, self)
         context = {"measures": measure(found)} if measure else {}
         written = serializer(found, many=True, context=context)  # type: ignore[arg-type]  # many=True takes a list
         return pages.get_paginated_response(written.data)

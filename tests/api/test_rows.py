@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from rest_framework import serializers
 
+from api import rows
 from api.audit import AuditEntrySerializer
 from api.datasets import DatasetSerializer
 from api.enrolments import EnrolmentSerializer
@@ -56,6 +57,22 @@ def assert_same(serializer: type[RowSerializer[Any]], row: Any, **context: Any) 
 )
 def test_a_row_is_written_as_by_its_base(serializer: type[RowSerializer[Any]], factory: Any) -> None:
     assert_same(serializer, factory.create())
+
+
+@pytest.mark.parametrize(
+    ("serializer", "factory"),
+    [
+        (DatasetSerializer, DatasetFactory),
+        (FederationSerializer, FederationFactory),
+        (LocalRunSerializer, LocalRunFactory),
+    ],
+)
+def test_a_row_of_a_list_is_written_as_alone(serializer: type[RowSerializer[Any]], factory: Any) -> None:
+    row = factory.create()
+    [found] = rows.of_a_list(type(row)._base_manager.filter(pk=row.pk), serializer)
+    assert isinstance(found, tuple)
+    row.refresh_from_db()
+    assert serializer(found).data == serializer(row).data
 
 
 def test_an_event_with_its_place() -> None:
