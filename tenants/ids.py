@@ -72,10 +72,10 @@ class Identified(models.Model):
     @classmethod
     def pick(cls, queryset: models.QuerySet[Self], public_id: str) -> Self:
         """The row of that name within `queryset`. Raises NotFound when it is not there, or not visible."""
-        found = queryset.filter(pk=cls.key_from(public_id)).first()
-        if found is None:
-            raise NotFound(kind=str(cls._meta.verbose_name), public_id=public_id)
-        return found
+        try:
+            return queryset.get(pk=cls.key_from(public_id))
+        except ObjectDoesNotExist:
+            raise NotFound(kind=str(cls._meta.verbose_name), public_id=public_id) from None
 
     def lock(self) -> None:
         """Take the row's lock and reload it: what follows in this transaction decides on what is true now.
