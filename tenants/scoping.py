@@ -120,9 +120,9 @@ def ask_platform(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, .
     what it was for the case that a longer one is open. The statement reads. Where Django would first ask whether the
     connection still lives, it answers that too: one that is lost is opened anew, and asked again.
     """
-    if connection.in_atomic_block or connection.health_check_done:
+    if connection.in_atomic_block or connection.health_check_done:  # type: ignore[attr-defined]  # not in the stubs
         return _ask_platform(statement, parameters)
-    connection.health_check_done = True
+    connection.health_check_done = True  # type: ignore[attr-defined]
     try:
         return _ask_platform(statement, parameters)
     except OperationalError:

@@ -141,7 +141,8 @@ def test_asking_the_platform_gives_the_scope_in_force_back(acme: Tenant, globex:
 
 def ask_for_one() -> list[tuple[int]]:
     """As the API asks for a request's key: first of all, on a connection that was idle since the last request."""
-    connection.health_check_enabled, connection.health_check_done = True, False
+    connection.health_check_enabled = True  # type: ignore[attr-defined]  # not in the stubs
+    connection.health_check_done = False  # type: ignore[attr-defined]
     return scoping.ask_platform("SELECT 1", [])
 
 
