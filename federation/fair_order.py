@@ -87,7 +87,7 @@ NEXT: Final = f"""
         SELECT * FROM ({TAGGED}) tagged ORDER BY {_ORDER} OFFSET 0
     ) ordered WHERE {MAY_BEGIN}
     -- Said again where it binds: a join with the limits may lose the order of what it reads.
-    ORDER BY {_ORDER} LIMIT 1
+    ORDER BY {_ORDER} LIMIT 2
 """
 
 # Each further piece of a flow's work is due one turn later.

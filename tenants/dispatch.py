@@ -20,7 +20,7 @@ GPU_QUEUE = "gpu"
 COORDINATOR_QUEUE = "coordinator"
 
 
-def send(task_name: str, *ids: str, queue: str, about: str = "") -> None:
+def send(task_name: str, *ids: str, queue: str, about: str = "", delay_seconds: float | None = None) -> None:
     """Send after the commit. A broker that is away costs nothing but time: the reconciler sends again what is due.
 
     `about` tells fail points what a message is about whose name does not.
@@ -29,7 +29,7 @@ def send(task_name: str, *ids: str, queue: str, about: str = "") -> None:
     # A function with a name: Django logs that of a robust callback which fails, and a partial has none.
     def pass_on() -> None:
         reach(FailPoint.COMMITTED, about or task_name)
-        _publish(task_name, list(ids), queue)
+        _publish(task_name, list(ids), queue, delay_seconds)
         reach(FailPoint.SENT, about or task_name)
 
     transaction.on_commit(pass_on, robust=True)
@@ -44,12 +44,11 @@ def wake_worker(row: Leased) -> None:
 
 
 def wake_workers(rows: Sequence[Leased]) -> None:
-    """The same for many rows of one kind: a message for each, and one note."""
+    """The same for many rows of one kind, with one message: a worker that claims one of many wakes the next worker."""
     if rows:
         told = type(rows[0])._base_manager.filter(pk__in=[row.pk for row in rows])
         told.update(sent_at=Now(), n_sent=F("n_sent") + 1)
-    for row in rows:
-        send(WORK, queue=GPU_QUEUE, about=type(row).__name__)
+        send(WORK, queue=GPU_QUEUE, about=type(rows[0]).__name__)
 
 
 def wake_any() -> None:
@@ -69,6 +68,6 @@ def broker_answers() -> bool:
     return True
 
 
-def _publish(task_name: str, ids: list[str], queue: str) -> None:
-    for seconds in failpoints.delays():
+def _publish(task_name: str, ids: list[str], queue: str, delay_seconds: float | None) -> None:
+    for seconds in failpoints.delays(delay_seconds):
         current_app.send_task(task_name, args=ids, queue=queue, countdown=seconds)

@@ -70,10 +70,10 @@ def reach(point: FailPoint, detail: str = "") -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def delays() -> list[float | None]:
-    """In how many seconds each copy of a message is to be sent: one, at once, unless messages are scattered."""
+def delays(usual_seconds: float | None) -> list[float | None]:
+    """In how many seconds each copy of a message is to be sent: one, as usual, unless messages are scattered."""
     if _DIRECTORY is None or not (_DIRECTORY / SCATTER).exists():
-        return [None]
+        return [usual_seconds]
     return [random.uniform(0, SCATTERED_OVER_SECONDS) for _ in range(N_SCATTERED)]  # noqa: S311 - no secret
 
 

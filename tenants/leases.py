@@ -4,12 +4,13 @@ Messages may be lost, doubled or late; these columns decide. `attempt` is the fe
 claim, and a write that names an older one is refused. Times are the database's, so that no machine's clock matters.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import ClassVar, Self
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import models, transaction
+from django.db import connection, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -23,6 +24,7 @@ class Leased(Stateful):
     """A row that a training worker works on, for as long as its lease lasts."""
 
     waiting_state: ClassVar[str]  # in which it may be claimed
+    blank_at_claim: ClassVar[Mapping[str, object]] = {}  # what an attempt before may have left, begun anew
     running_state: ClassVar[str]  # in which a worker holds it; may be the same
     loaded_with: ClassVar[tuple[str, ...]] = ()  # related rows that a worker reads while no scope is in force
 
@@ -58,6 +60,7 @@ class Leased(Stateful):
             lease_owner=owner,
             lease_expires_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
             claimed_at=Now(),
+            **cls.blank_at_claim,
         )
         row = cls._base_manager.select_related(*cls.loaded_with).get(pk=pk)
         if claimed != 1:
@@ -102,13 +105,51 @@ class Leased(Stateful):
             late |= due & (Q(n_sent=doublings + 1) if doublings < 6 else Q(n_sent__gt=doublings))
         return cls._base_manager.filter(late, state=cls.waiting_state, lease_expires_at=None)
 
+    def end_held(self, target: str, *, reason: str = "", **changes: object) -> timedelta:
+        """Move the row to `target` as the attempt that holds it, in one statement; returns for how long it was held.
+
+        Raises LeaseLost when the row is no longer held, and the model's conflict error for a move that is not allowed.
+        """
+        if target not in self.transitions[self.running_state]:
+            raise self.conflict(target)
+        written = {"state": target, "state_reason": reason, **_NOBODYS, **changes}
+        moments = ["state_changed_at", *(() if self.transitions[target] else ("finished_at",))]
+        lasted = self._write_held(written, moments)
+        for name, value in written.items():
+            setattr(self, name, value)
+        self._forget_times()
+        self._record_move(self.running_state)
+        return lasted
+
+    def _write_held(self, written: Mapping[str, object], moments: Sequence[str]) -> timedelta:
+        fields = [self._meta.get_field(name) for name in written]
+        columns = [f'"{field.column}" = %s' for field in fields]  # type: ignore[union-attr]
+        columns += [f"{name} = statement_timestamp()" for name in moments]
+        table = self._meta.db_table
+        # The sub-select is there for the old value of `claimed_at`: it is what the fencing token is compared with.
+        statement = f"""
+            UPDATE {table} AS ended SET {", ".join(columns)} FROM (
+                SELECT id, claimed_at FROM {table}
+                WHERE id = %s AND state = %s AND attempt = %s AND lease_expires_at IS NOT NULL FOR NO KEY UPDATE
+            ) AS held WHERE ended.id = held.id RETURNING statement_timestamp() - held.claimed_at
+        """  # noqa: S608 - names of the model's own
+        values = [
+            field.get_db_prep_save(value, connection)  # type: ignore[union-attr]
+            for field, value in zip(fields, written.values(), strict=True)
+        ]
+        with connection.cursor() as cursor:
+            cursor.execute(statement, [*values, self.pk, self.running_state, self.attempt])
+            found = cursor.fetchone()
+        if found is None:
+            raise LeaseLost(public_id=self.public_id, attempt=self.attempt)
+        return found[0] or timedelta()
+
     def end_attempt(self, target: str, *, reason: str = "", **changes: object) -> timedelta:
         """Move the row to `target` and take it from whoever holds it. Returns for how long it was held."""
-        with transaction.atomic():
-            self.lock()
-            lasted = self._held_for()
-            self.move_to(target, reason=reason, **_NOBODYS, **changes)
-            return lasted
+        self.lock()
+        lasted = self._held_for()
+        self.move_to(target, reason=reason, **_NOBODYS, **changes)
+        return lasted
 
     def acknowledge_stop(self) -> None:
         """Note, as the worker of this attempt, that it is no longer busy with work that was called off."""

@@ -65,7 +65,7 @@ def sent_messages(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
     """Messages that were sent after a commit, kept from the broker."""
     messages: list[Message] = []
     monkeypatch.setattr(
-        dispatch, "_publish", lambda name, ids, queue: messages.append(Message(name, ids, queue))
+        dispatch, "_publish", lambda name, ids, queue, _: messages.append(Message(name, ids, queue))
     )
     return messages
 

@@ -1,5 +1,6 @@
-"""The training side's task: one message wakes a worker for one piece of work, which the fair order chooses."""
+"""The training side's task: a message wakes a worker, which does what the fair order gives it until nothing waits."""
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
@@ -30,20 +31,35 @@ WORK: Final[Mapping[type[Leased], Callable[[Attempt[Any]], None]]] = {
 """What is done with each kind of row."""
 
 
+TURN_SECONDS: Final = (
+    2.0  # then the next message: a worker that is to stop, or lost its broker, learns it there
+)
+
+
 @shared_task(name=dispatch.WORK)
 def work_on_next() -> None:
-    """Claim the next piece of work, if any waits, and do it in the scope of the tenant that it belongs to."""
+    """Do the work that waits, piece by piece, each in the scope of the tenant that it belongs to."""
     reach(FailPoint.RECEIVED)
-    try:
-        with scoping.platform():
-            row = claim_next(owner=WORKER_NAME)
-    except LeaseLost:  # it was canceled in this very moment; its message was this one
-        row = None
+    over_at = time.monotonic() + TURN_SECONDS
+    row = _claim(wakes_next=True)
     if row is None:
         log.info("nothing_to_claim")  # a message too many
-        return
-    reach(FailPoint.CLAIMED, type(row).__name__)
-    perform(Attempt(row, _scope_of(row)), WORK[type(row)])
+    while row is not None:
+        reach(FailPoint.CLAIMED, type(row).__name__)
+        perform(Attempt(row, _scope_of(row)), WORK[type(row)])
+        if time.monotonic() >= over_at:
+            dispatch.wake_any()
+            return
+        row = _claim()
+
+
+def _claim(*, wakes_next: bool = False) -> Leased | None:
+    while True:
+        try:
+            with scoping.platform():
+                return claim_next(owner=WORKER_NAME, wakes_next=wakes_next)
+        except LeaseLost:  # it was canceled in this very moment
+            continue
 
 
 def _scope_of(row: Leased) -> Callable[[], AbstractContextManager[None]]:

@@ -1,6 +1,7 @@
 """Rounds, the tenants' local runs within them, evaluations of versions, and the events of all these."""
 
-from typing import Final, Self
+from collections.abc import Mapping
+from typing import ClassVar, Final, Self
 
 from django.db import models
 from django.db.models import Q
@@ -67,8 +68,8 @@ class FederatedRound(Stateful):
     def conflict(self, target: str) -> RoundStateConflict:
         return RoundStateConflict(round_id=self.public_id, state=self.state, wanted=target)
 
-    def record_move(self, origin: str) -> None:
-        RoundEvent.objects.create(
+    def event_of_move(self, origin: str) -> "RoundEvent":
+        return RoundEvent(
             federated_round=self, kind=f"round.{self.state}", message=self.state_reason, data={"from": origin}
         )
 
@@ -79,6 +80,7 @@ class LocalRun(TenantOwned, Leased):
     id_prefix = "run"
     waiting_state = LocalRunState.QUEUED
     running_state = LocalRunState.RUNNING
+    blank_at_claim: ClassVar[Mapping[str, object]] = {"progress": {}, "history": []}
     loaded_with = (
         "tenant",
         "dataset__tenant",
@@ -127,13 +129,11 @@ class LocalRun(TenantOwned, Leased):
     def claim(cls, pk: object, *, owner: str) -> Self:
         """Take the run, begin its progress anew, and record who has it. Raises LeaseLost."""
         local_run = super().claim(pk, owner=owner)
-        local_run.progress, local_run.history = {}, []
-        local_run.save(update_fields=["progress", "history"])
-        local_run._record(LocalRunState.QUEUED, f"Attempt {local_run.attempt} began.")
+        local_run._event(LocalRunState.QUEUED, f"Attempt {local_run.attempt} began.").save(force_insert=True)
         return local_run
 
-    def record_move(self, origin: str) -> None:
-        self._record(origin, self.state_reason)
+    def event_of_move(self, origin: str) -> "RoundEvent":
+        return self._event(origin, self.state_reason)
 
     def record_stop(self) -> None:
         RoundEvent.objects.create(
@@ -144,8 +144,8 @@ class LocalRun(TenantOwned, Leased):
             data={"local_run": self.public_id, "attempt": self.attempt},
         )
 
-    def _record(self, origin: str, message: str) -> None:
-        RoundEvent.objects.create(
+    def _event(self, origin: str, message: str) -> "RoundEvent":
+        return RoundEvent(
             federated_round_id=self.federated_round_id,  # by their keys: a lock has just made both forgotten
             tenant_id=self.tenant_id,
             kind=f"local_run.{self.state}",

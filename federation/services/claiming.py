@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import connection
 
 from federation import fair_order
 from federation.models import BaseModel, Evaluation, Federation, LocalRun
+from tenants import dispatch
 from tenants.leases import Leased
 from tenants.models import Dataset
 from tenants.services import attempts
@@ -21,19 +22,22 @@ KINDS: Final[Mapping[str, type[Leased]]] = {
 """Work of the training side, as the fair order names it."""
 
 
-def claim_next(*, owner: str) -> Leased | None:
+def claim_next(*, owner: str, wakes_next: bool = False) -> Leased | None:
     """Take the work that is next in the fair order (`federation.fair_order`); nothing when none waits.
 
-    Claims happen one at a time, so that two workers never take the same place in the order.
+    Claims happen one at a time, so that two workers never take the same place in the order. With `wakes_next` another
+    worker is waked where there is work for it: rows that came at once sent one message.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(fair_order.LOCK)
-        cursor.execute(fair_order.NEXT)
-        found = cursor.fetchone()
-        if found is None:
-            return None
+    with connection.cursor() as cursor:
+        cursor.execute(f"{fair_order.LOCK}; {fair_order.NEXT}")
+        cursor.nextset()
         names: list[Any] = [column.name for column in cursor.description]
-        place = dict(zip(names, found, strict=True))
+        found = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        if not found:
+            return None
+        place, *others = found
         claimed = attempts.begin(KINDS[place["kind"]], place["id"], owner=owner)
         cursor.execute(fair_order.ADVANCE, place)
-        return claimed
+    if others and wakes_next:
+        dispatch.wake_any()
+    return claimed

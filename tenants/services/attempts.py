@@ -19,19 +19,20 @@ Row = TypeVar("Row", bound=Leased)
 
 def begin(model: type[Row], pk: object, *, owner: str) -> Row:
     """Claim the work for a worker, and charge the version that it fetches. Raises LeaseLost."""
-    with transaction.atomic():
-        row = model.claim(pk, owner=owner)
-        if isinstance(row, TenantOwned):
-            usage.add({row.tenant_id: Amount(sent_bytes=row.fetched_bytes)})
-        return row
+    row = model.claim(pk, owner=owner)
+    if isinstance(row, TenantOwned):
+        usage.add({row.tenant_id: Amount(sent_bytes=row.fetched_bytes)})
+    return row
 
 
-def end(row: Leased, target: str, *, reason: str = "", **changes: object) -> None:
-    """End the attempt as the worker that holds it: move the row, charge the time. Raises LeaseLost."""
-    with transaction.atomic():
-        row.lock_held()
-        _charge([(row, row.end_attempt(target, reason=reason, **changes))])
-        _give_places_on([row])
+def end(row: Leased, target: str, *, reason: str = "", received_bytes: int = 0, **changes: object) -> None:
+    """End the attempt as the worker that holds it: move the row, charge the time and what came. Raises LeaseLost.
+
+    Whoever ends an attempt looks for other work next: a place that this one held under a limit needs no message.
+    """
+    lasted = row.end_held(target, reason=reason, **changes)
+    if isinstance(row, TenantOwned):
+        usage.add({row.tenant_id: Amount(device_time=lasted, received_bytes=received_bytes)})
 
 
 def hand_back(row: Leased, *, reason: str) -> None:

@@ -21,10 +21,13 @@ class Amount:
     sent_bytes: int = 0
 
 
+# Rows are written in the order in which they are given.
 _ADD = """
 INSERT INTO tenants_usageday AS known
     (id, tenant_id, day, n_requests, device_seconds, received_bytes, sent_bytes)
-VALUES (%s, %s, (now() AT TIME ZONE 'UTC')::date, %s, extract(epoch FROM %s::interval), %s, %s)
+SELECT id, tenant_id, (now() AT TIME ZONE 'UTC')::date, n_requests, extract(epoch FROM device_time), received, sent
+FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[], %s::interval[], %s::bigint[], %s::bigint[])
+    AS added (id, tenant_id, n_requests, device_time, received, sent)
 ON CONFLICT (tenant_id, day) DO UPDATE SET
     n_requests = known.n_requests + excluded.n_requests,
     device_seconds = known.device_seconds + excluded.device_seconds,
@@ -34,18 +37,21 @@ ON CONFLICT (tenant_id, day) DO UPDATE SET
 
 
 def add(amounts: Mapping[UUID, Amount]) -> None:
-    """Add to today's rows, by tenant.
+    """Add to today's rows, by tenant, in one statement.
 
     The rows stay locked until the transaction ends. One that adds to several tenants does so once, and here they are
     taken in order: so transactions wait for one another, and never in a circle.
     """
+    added = [(tenant_id, amount) for tenant_id, amount in sorted(amounts.items()) if amount != Amount()]
+    if not added:
+        return
     with connection.cursor() as cursor:
-        for tenant_id, amount in sorted(amounts.items()):
-            if amount != Amount():
-                told: list[Any] = [
-                    amount.n_requests,
-                    amount.device_time,
-                    amount.received_bytes,
-                    amount.sent_bytes,
-                ]
-                cursor.execute(_ADD, [uuid7(), tenant_id, *told])
+        columns: list[list[Any]] = [
+            [uuid7() for _ in added],
+            [tenant_id for tenant_id, _ in added],
+            [amount.n_requests for _, amount in added],
+            [amount.device_time for _, amount in added],
+            [amount.received_bytes for _, amount in added],
+            [amount.sent_bytes for _, amount in added],
+        ]
+        cursor.execute(_ADD, columns)

@@ -239,11 +239,9 @@ def test_what_waits_for_a_limit_has_no_place(acme: Tenant, globex: Tenant) -> No
     assert places == {"Acme": None, "Globex": 1}
 
 
-@pytest.mark.parametrize("end", ["submit", "cancel"])
-def test_a_place_that_becomes_free_is_told_at_once(
+def test_a_place_that_a_canceled_round_frees_is_told_at_once(
     acme: Tenant,
     globex: Tenant,
-    end: str,
     sent_messages: list[Message],
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
 ) -> None:
@@ -253,10 +251,7 @@ def test_a_place_that_becomes_free_is_told_at_once(
     first, *_ = begun(2)
     sent_messages.clear()
     with django_capture_on_commit_callbacks(execute=True), scoping.platform():
-        if end == "cancel":
-            cancel_round(federated_round=first.federated_round, actor="operator:anna")
-        else:
-            attempts.end(first, "submitted")
+        cancel_round(federated_round=first.federated_round, actor="operator:anna")
     assert [message for message in sent_messages if message.task_name == dispatch.WORK] == [
         Message(dispatch.WORK, [], dispatch.GPU_QUEUE)
     ]

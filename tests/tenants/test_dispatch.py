@@ -13,7 +13,7 @@ def test_a_broker_that_is_away_fails_no_commit_and_keeps_back_no_other_message(
 ) -> None:
     tried: list[str] = []
 
-    def publish(task_name: str, ids: list[str], queue: str) -> None:
+    def publish(task_name: str, *_: object) -> None:
         tried.append(task_name)
         raise OperationalError("away")
 

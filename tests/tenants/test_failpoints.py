@@ -26,7 +26,7 @@ def reach_in_another_process(directory: Path | None) -> "subprocess.CompletedPro
 def test_without_the_variable_nothing_is_armed_and_nothing_is_scattered() -> None:
     assert VARIABLE not in os.environ
     assert failpoints._DIRECTORY is None
-    assert failpoints.delays() == [None]
+    assert failpoints.delays(None) == [None]
     assert reach_in_another_process(None).stderr == ""
 
 
@@ -53,8 +53,8 @@ def test_messages_are_scattered_while_the_file_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(failpoints, "_DIRECTORY", tmp_path)
-    assert failpoints.delays() == [None]
+    assert failpoints.delays(1.5) == [1.5]
     (tmp_path / SCATTER).touch()
-    scattered = failpoints.delays()
+    scattered = failpoints.delays(None)
     assert len(set(scattered)) == failpoints.N_SCATTERED
     assert None not in scattered

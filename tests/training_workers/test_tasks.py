@@ -14,17 +14,19 @@ from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from rest_framework.test import APIClient
 
 import training_workers.tasks as tasks
-from federation.models import LocalRun, RoundEvent
+from federation.models import Evaluation, LocalRun, RoundEvent
 from federation.services import local_runs, reconciling, rounds
 from federation.services.claiming import KINDS
 from federation.services.reconciling import LEASED
 from federation.states import LocalRunState
 from tenants import dispatch, scoping
 from tenants.errors import DatasetEmpty, LeaseLost
+from tenants.services import attempts
 from tests.conftest import Message
-from tests.factories import ready_federation
+from tests.factories import EnrolmentFactory, ready_federation
 from tests.federation import rounds as steps
 from tests.keys import new_client
+from tests.tenants.test_limits import limit
 from training_workers.attempts import Attempt, perform
 from training_workers.errors import TrainerDied, TrainerFailed, WorkerStalled
 from training_workers.resident import StopJob
@@ -202,21 +204,60 @@ def test_progress_is_written_while_the_lease_is_held(local_run: LocalRun) -> Non
     )
 
 
-def test_a_message_begins_one_piece_of_work_in_its_tenants_scope(
+def test_a_worker_does_all_that_waits_each_piece_in_its_tenants_scope(
     local_run: LocalRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen = {}
 
     def work(running: Attempt[LocalRun]) -> None:
         with running.scope():
             scope = scoping.in_force()
             assert scope is not None
-            seen.append((running.row.tenant_id, scope.tenant_id))
+            seen[running.row.tenant_id] = scope.tenant_id
 
-    monkeypatch.setattr(tasks, "WORK", dict.fromkeys(LEASED, work))
+    monkeypatch.setattr(tasks, "WORK", {LocalRun: work, Evaluation: lambda _: None})
     tasks.work_on_next()
-    assert len(seen) == 1
-    assert seen[0][0] == seen[0][1]
+    assert len(seen) == len(steps.runs_of(local_run.federated_round)) == 3
+    assert all(tenant_id == in_force for tenant_id, in_force in seen.items())
+
+
+def test_a_worker_wakes_one_other_while_more_waits_and_gives_the_rest_of_a_long_turn_on(
+    local_run: LocalRun,
+    monkeypatch: pytest.MonkeyPatch,
+    sent_messages: list[Message],
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+) -> None:
+    worked: list[LocalRun | Evaluation] = []
+    monkeypatch.setattr(tasks, "WORK", dict.fromkeys(LEASED, lambda running: worked.append(running.row)))
+    with scoping.platform():
+        n_waiting = LocalRun.objects.count() + Evaluation.objects.count()
+    monkeypatch.setattr(tasks, "TURN_SECONDS", 0.0)
+    with django_capture_on_commit_callbacks(execute=True):
+        tasks.work_on_next()
+    assert (len(worked), len(sent_messages)) == (1, 2), "one for another worker, one for whoever is free next"
+    monkeypatch.setattr(tasks, "TURN_SECONDS", 60.0)
+    with django_capture_on_commit_callbacks(execute=True):
+        tasks.work_on_next()
+    assert (len(worked), len(sent_messages)) == (n_waiting, 3)
+
+
+def test_a_worker_that_ends_an_attempt_takes_what_waited_for_its_tenants_limit(
+    local_run: LocalRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(local_run.tenant, concurrent_runs=1)
+    ended: list[LocalRun] = []
+
+    def work(running: Attempt[LocalRun]) -> None:
+        with running.scope():
+            attempts.end(running.row, LocalRunState.FAILED)
+        ended.append(running.row)
+
+    steps.start(EnrolmentFactory.create(tenant=local_run.tenant, federation=ready_federation()).federation)
+    with scoping.platform():
+        Evaluation.objects.all().delete()
+    monkeypatch.setattr(tasks, "WORK", {LocalRun: work})
+    tasks.work_on_next()
+    assert [run.tenant_id for run in ended].count(local_run.tenant_id) == 2
 
 
 def test_a_message_too_many_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
