@@ -1,41 +1,23 @@
-"""The coordinator's tasks: ids in, rows read in one transaction, arithmetic outside of any, rows written in another."""
+"""The coordinator's task: ids in, rows read in one transaction, arithmetic outside of any, rows written in another."""
 
 from celery import shared_task
 
 from federation import dispatch
-from federation.models import FederatedRound, LocalRun
+from federation.models import FederatedRound
 from federation.services import aggregating, rounds
 from tenants import scoping
 from tenants.failpoints import FailPoint, reach
 
-_NEEDED = ("tenant", "federated_round__federation__base_model", "federated_round__parent_version")
-
-
-@shared_task(name=dispatch.CHECK_UPDATE)
-def check_update(local_run_id: str) -> None:
-    """Judge a submitted update, then see whether its round can go on."""
-    with scoping.platform():
-        local_run = LocalRun.pick(LocalRun.objects.select_related(*_NEEDED), local_run_id)
-        plan = aggregating.plan_check(local_run=local_run)
-        round_id = local_run.federated_round.public_id
-    if plan is not None:
-        reach(FailPoint.CHECK_BEGUN)
-        verdict = aggregating.judge(plan)
-        with scoping.platform():
-            aggregating.record_verdict(local_run=local_run, verdict=verdict)
-        reach(FailPoint.VERDICT_COMMITTED)
-    _advance(round_id)
+_NEEDED = ("federation__base_model", "parent_version")
 
 
 @shared_task(name=dispatch.ADVANCE)
 def advance(round_id: str) -> None:
-    """Take a round's next step if it is due; a message too many changes nothing."""
-    _advance(round_id)
-
-
-def _advance(round_id: str) -> None:
+    """Judge a round's submitted updates and take its next step if it is due; a message too many changes nothing."""
+    while _check_updates(round_id):
+        reach(FailPoint.VERDICT_COMMITTED)
     with scoping.platform():
-        federated_round = FederatedRound.pick(FederatedRound.objects.all(), round_id)
+        federated_round = _pick(round_id)
         rounds.close_training(federated_round=federated_round)
         rounds.conclude(federated_round=federated_round)
         plan = aggregating.plan_aggregation(federated_round=federated_round)
@@ -46,3 +28,20 @@ def _advance(round_id: str) -> None:
             aggregating.adopt_candidate(federated_round=federated_round, plan=plan, candidate=candidate)
             rounds.conclude(federated_round=federated_round)
     reach(FailPoint.ROUND_CONCLUDED, federated_round.state)
+
+
+def _check_updates(round_id: str) -> bool:
+    """Judge updates that were submitted until now; whether there were any."""
+    with scoping.platform():
+        plans = aggregating.plan_checks(federated_round=_pick(round_id))
+    if not plans:
+        return False
+    reach(FailPoint.CHECK_BEGUN)
+    verdicts = aggregating.judge(plans)
+    with scoping.platform():
+        aggregating.record_verdicts(verdicts=verdicts)
+    return True
+
+
+def _pick(round_id: str) -> FederatedRound:
+    return FederatedRound.pick(FederatedRound.objects.select_related(*_NEEDED), round_id)

@@ -1,7 +1,10 @@
 """The coordinator's arithmetic over stored bytes; rows are read before and written after it, in transactions apart."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Max
@@ -16,13 +19,14 @@ from tenants import storage
 from tenants.errors import PreludeError
 from tenants.failpoints import FailPoint, reach
 
+CHECKED_TOGETHER: Final = 64  # updates whose verdicts are written in one transaction
+
 
 @dataclass(frozen=True)
 class CheckPlan:
     """All that is needed to judge one submitted update."""
 
-    local_run_id: str
-    attempt: int
+    key: UUID
     update_sha256: str
     parent_sha256: str
     parent_size_bytes: int
@@ -39,36 +43,47 @@ class Verdict:
     error: PreludeError | None
 
 
-def plan_check(*, local_run: LocalRun) -> CheckPlan | None:
-    """What to judge the run's update by; nothing when the run is no longer submitted."""
-    if local_run.state != LocalRunState.SUBMITTED:
-        return None
-    federated_round = local_run.federated_round
+def plan_checks(*, federated_round: FederatedRound) -> list[CheckPlan]:
+    """What to judge the round's next submitted updates by; empty when none waits."""
+    submitted = LocalRun.objects.filter(federated_round=federated_round, state=LocalRunState.SUBMITTED)
+    waiting = list(submitted.select_related("tenant").order_by("pk")[:CHECKED_TOGETHER])
+    return _plans(federated_round, waiting) if waiting else []
+
+
+def _plans(federated_round: FederatedRound, local_runs: Sequence[LocalRun]) -> list[CheckPlan]:
     federation, parent = federated_round.federation, federated_round.parent_version
-    return CheckPlan(
-        local_run_id=local_run.public_id,
-        attempt=local_run.attempt,
-        update_sha256=local_run.update_sha256,
-        parent_sha256=parent.sha256,
-        parent_size_bytes=parent.size_bytes,
-        expected=ExpectedUpdate(
-            round=federated_round.public_id,
-            tenant=local_run.tenant.public_id,
-            attempt=local_run.attempt,
-            base=federation.base_model.weights_sha256,
+    rules = federation.rules
+    return [
+        CheckPlan(
+            key=local_run.pk,
+            update_sha256=local_run.update_sha256,
             parent_sha256=parent.sha256,
-        ),
-        max_relative_norm=federation.rules.max_relative_norm,
-        sends=federation.rules.method.sends,
-    )
+            parent_size_bytes=parent.size_bytes,
+            expected=ExpectedUpdate(
+                round=federated_round.public_id,
+                tenant=local_run.tenant.public_id,
+                attempt=local_run.attempt,
+                base=federation.base_model.weights_sha256,
+                parent_sha256=parent.sha256,
+            ),
+            max_relative_norm=rules.max_relative_norm,
+            sends=rules.method.sends,
+        )
+        for local_run in local_runs
+    ]
 
 
-def judge(plan: CheckPlan) -> Verdict:
-    """Read the update and check it against its parent; a refusal is a verdict, not a failure of the task.
+def judge(plans: Sequence[CheckPlan]) -> list[Verdict]:
+    """Check updates of one round against their parent; a refusal is a verdict, not a failure of the task.
 
     Raises BlobMissing and BlobCorrupt for the parent: no tenant is to blame for that, and the check is tried again.
     """
-    parent = storage.get(plan.parent_sha256, max_bytes=plan.parent_size_bytes)
+    first = plans[0]
+    parent = storage.get(first.parent_sha256, max_bytes=first.parent_size_bytes)
+    return [Verdict(plan=plan, error=_fault(plan, parent)) for plan in plans]
+
+
+def _fault(plan: CheckPlan, parent: bytes) -> PreludeError | None:
     try:
         update = storage.get(plan.update_sha256, max_bytes=_update_limit(plan.parent_size_bytes))
         check_update(
@@ -79,8 +94,8 @@ def judge(plan: CheckPlan) -> Verdict:
             sends=plan.sends,
         )
     except PreludeError as error:
-        return Verdict(plan=plan, error=error)
-    return Verdict(plan=plan, error=None)
+        return error
+    return None
 
 
 def _update_limit(parent_size_bytes: int) -> int:
@@ -88,19 +103,24 @@ def _update_limit(parent_size_bytes: int) -> int:
     return parent_size_bytes + MAX_HEADER_BYTES
 
 
-def record_verdict(*, local_run: LocalRun, verdict: Verdict) -> None:
-    """Accept or reject the run; a verdict that comes twice or too late changes nothing."""
+def record_verdicts(*, verdicts: Sequence[Verdict]) -> None:
+    """Accept or reject the runs in one transaction; a verdict that comes twice or too late changes nothing.
+
+    A run that is submitted is so by its last attempt: none begins from there.
+    """
+    sound = [verdict.plan.key for verdict in verdicts if verdict.error is None]
     with transaction.atomic():
-        local_run.lock()
-        if local_run.state != LocalRunState.SUBMITTED or local_run.attempt != verdict.plan.attempt:
-            return
-        if verdict.error is None:
-            local_run.move_to(LocalRunState.ACCEPTED)
-        else:
-            local_run.move_to(
-                LocalRunState.REJECTED, reason=str(verdict.error), rejection_code=verdict.error.code
-            )
+        LocalRun.move_together(sound, LocalRunState.ACCEPTED, origin=LocalRunState.SUBMITTED)
+        for verdict in verdicts:
+            if verdict.error is not None:
+                _reject(verdict.plan.key, verdict.error)
         reach(FailPoint.VERDICT_WRITTEN)
+
+
+def _reject(key: UUID, error: PreludeError) -> None:
+    waiting = LocalRun.objects.select_for_update(no_key=True).filter(pk=key, state=LocalRunState.SUBMITTED)
+    if local_run := waiting.first():
+        local_run.move_to(LocalRunState.REJECTED, reason=str(error), rejection_code=error.code)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from django.db import transaction
 
-from federation import dispatch as coordinator
-from federation.models import Enrolment, Evaluation, FederatedRound, Federation, PrefixVersion
-from federation.states import EVALUATION_GIVEN_UP, EvaluationState, RoundState
+from federation.models import Enrolment, Evaluation, Federation, PrefixVersion
+from federation.services import looking
+from federation.states import EVALUATION_GIVEN_UP, EvaluationState
 from tenants import dispatch
 from tenants.failpoints import FailPoint, reach
 from tenants.models import Dataset
@@ -43,7 +43,7 @@ def complete_evaluation(*, evaluation: Evaluation, accuracy: float, loss: float,
     """Write the score. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
         attempts.end(evaluation, EvaluationState.COMPLETED, accuracy=accuracy, loss=loss, n_rows=n_rows)
-        _tell_round(evaluation)
+        looking.after_score(evaluation)
         reach(FailPoint.EVALUATION_COMPLETED)
 
 
@@ -51,7 +51,7 @@ def fail_evaluation(*, evaluation: Evaluation, reason: str) -> None:
     """The attempt ended for a reason that another attempt would meet again. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
         attempts.end(evaluation, EvaluationState.FAILED, reason=reason)
-        _tell_round(evaluation)
+        looking.after_score(evaluation)
 
 
 def record_measured(
@@ -71,10 +71,3 @@ def record_measured(
                 loss=score["loss"],
                 n_rows=int(score["n_rows"]),
             )
-
-
-def _tell_round(evaluation: Evaluation) -> None:
-    version_id = evaluation.version_id
-    waiting = FederatedRound.objects.filter(candidate_version=version_id, state=RoundState.EVALUATING)
-    if version_id is not None and (federated_round := waiting.first()):
-        coordinator.advance(federated_round)

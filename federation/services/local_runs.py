@@ -2,13 +2,12 @@
 
 from django.db import transaction
 
-from federation import dispatch as coordinator
 from federation.models import LocalRun
-from federation.services import evaluations
+from federation.services import evaluations, looking
 from federation.states import LocalRunState
 from tenants import storage
 from tenants.failpoints import FailPoint, reach
-from tenants.services import attempts, usage
+from tenants.services import attempts
 
 
 def submit_update(*, local_run: LocalRun, update: bytes, metrics: dict[str, object]) -> None:
@@ -27,9 +26,9 @@ def submit_update(*, local_run: LocalRun, update: bytes, metrics: dict[str, obje
             update_sha256=sha256,
             update_size_bytes=len(update),
             metrics=metrics,
+            received_bytes=len(update),
         )
-        usage.add({local_run.tenant_id: usage.Amount(received_bytes=len(update))})
-        coordinator.check_update(local_run)
+        looking.after_run(local_run)
         reach(FailPoint.UPDATE_SUBMITTED)
 
 
@@ -48,4 +47,4 @@ def fail_local_run(*, local_run: LocalRun, code: str, reason: str) -> None:
     """The attempt met a fault that another attempt would meet again. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
         attempts.end(local_run, LocalRunState.FAILED, reason=f"{code}: {reason}")
-        coordinator.advance(local_run.federated_round)
+        looking.after_run(local_run)

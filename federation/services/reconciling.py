@@ -35,7 +35,6 @@ def reconcile() -> None:
     for model in LEASED:
         _each(model.expired(), _take_back)
         _each(model.overdue(), dispatch.wake_worker)
-    _each(_stale_submissions(), coordinator.check_update)
     _each(_rounds_to_look_at(), coordinator.advance)
 
 
@@ -97,18 +96,17 @@ def _take_back(row: Leased) -> None:
             reach(FailPoint.TAKEN_BACK)
 
 
-def _stale_submissions() -> QuerySet[LocalRun]:
-    return LocalRun.objects.filter(state=LocalRunState.SUBMITTED, state_changed_at__lt=_long_ago())
-
-
 def _rounds_to_look_at() -> QuerySet[FederatedRound]:
     live_runs = LocalRun.objects.filter(federated_round=OuterRef("pk"), finished_at=None)
     live_evaluations = Evaluation.objects.filter(version=OuterRef("candidate_version"), finished_at=None)
     late = Q(state__in=[RoundState.TRAINING, RoundState.EVALUATING], deadline_at__lt=Now())
     trained = Q(state=RoundState.TRAINING) & ~Exists(live_runs)
+    unchecked = LocalRun.objects.filter(
+        federated_round=OuterRef("pk"), state=LocalRunState.SUBMITTED, state_changed_at__lt=_long_ago()
+    )
     summed = Q(state=RoundState.AGGREGATING, state_changed_at__lt=_long_ago())
     scored = Q(state=RoundState.EVALUATING) & ~Exists(live_evaluations)
-    return FederatedRound.objects.filter(late | trained | summed | scored)
+    return FederatedRound.objects.filter(late | trained | Exists(unchecked) | summed | scored)
 
 
 def _long_ago() -> CombinedExpression:

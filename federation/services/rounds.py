@@ -227,4 +227,5 @@ def _unfinished_evaluations(federated_round: FederatedRound) -> QuerySet[Evaluat
 
 
 def _local_runs(federated_round: FederatedRound) -> QuerySet[LocalRun]:
-    return LocalRun.objects.filter(federated_round=federated_round).select_related("tenant", "dataset")
+    runs = LocalRun.objects.filter(federated_round=federated_round).select_related("tenant", "dataset")
+    return runs.order_by("pk")  # in which they are locked where several are

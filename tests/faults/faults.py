@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from federation.services.looking import SCORED, SUBMITTED
 from tenants.failpoints import FailPoint
 from tests.faults.arena import Arena, Place
 
@@ -119,7 +120,6 @@ def _at(process: str, *points: FailPoint | tuple[FailPoint, str], **options: boo
 
 _P = FailPoint
 TRAIN, EVALUATE = "LocalRun", "Evaluation"
-CHECK, ADVANCE = "federation.check_update", "federation.advance"
 
 AT_FAIL_POINTS: tuple[AtFailPoint, ...] = (
     _at("web", (_P.REQUEST_RECEIVED, "POST")),
@@ -141,12 +141,12 @@ AT_FAIL_POINTS: tuple[AtFailPoint, ...] = (
     _at("worker", _P.UPDATE_RECEIVED),
     _at("worker", _P.UPDATE_STORED),
     _at("worker", _P.UPDATE_SUBMITTED),
-    _at("worker", (_P.COMMITTED, CHECK)),
-    _at("worker", (_P.SENT, CHECK)),
+    _at("worker", (_P.COMMITTED, SUBMITTED)),
+    _at("worker", (_P.SENT, SUBMITTED)),
     _at("worker", (_P.CLAIMED, EVALUATE)),
     _at("worker", _P.EVALUATION_COMPLETED),
-    _at("worker", (_P.COMMITTED, ADVANCE)),
-    _at("worker", (_P.SENT, ADVANCE)),
+    _at("worker", (_P.COMMITTED, SCORED)),
+    _at("worker", (_P.SENT, SCORED)),
     _at("trainer", _P.TRAINING_BEGUN),
     _at("trainer", (_P.STEP_TAKEN, "10")),
     _at("trainer", (_P.JOB_DONE, "train")),

@@ -62,7 +62,7 @@ def submit(local_run: LocalRun, update: bytes) -> LocalRun:
     """Submit as the worker that holds the run, then let the coordinator check it."""
     with scoping.tenant(local_run.tenant_id):
         local_runs.submit_update(local_run=local_run, update=update, metrics={})
-    tasks.check_update(local_run.public_id)
+    tasks.advance(local_run.federated_round.public_id)
     return reload(local_run)
 
 

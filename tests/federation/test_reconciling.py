@@ -138,7 +138,7 @@ def test_an_update_whose_check_was_never_asked_for_is_checked(
     let_time_pass(claimed, state_changed_at=timedelta(minutes=5))
     with django_capture_on_commit_callbacks(execute=True):
         reconcile()
-    assert Message("federation.check_update", [claimed.public_id], "coordinator") in sent_messages
+    assert Message("federation.advance", [claimed.federated_round.public_id], "coordinator") in sent_messages
 
 
 def test_a_round_past_its_deadline_is_looked_at(

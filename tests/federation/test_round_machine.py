@@ -196,19 +196,9 @@ class RoundMachine(RuleBasedStateMachine):
         if run.state == _L.RUNNING:
             run.state = _L.FAILED if run.attempt >= settings.MAX_ATTEMPTS else _L.QUEUED
 
-    @rule(tenant=TENANTS, n_times=st.integers(1, 2))
-    def check(self, tenant: int, n_times: int) -> None:
-        """The coordinator's message about an update arrives, once or twice, whether or not there is one."""
-        run = self.model.runs[tenant]
-        for _ in range(n_times):
-            tasks.check_update(self.rows[tenant].public_id)
-        if run.state == _L.SUBMITTED:
-            run.state = _L.ACCEPTED if run.is_sound else _L.REJECTED
-        self.advanced()
-
     @rule(n_times=st.integers(1, 2))
     def advance(self, n_times: int) -> None:
-        """The coordinator's message about the round arrives."""
+        """The coordinator's message about the round arrives, whether or not an update waits to be checked."""
         for _ in range(n_times):
             tasks.advance(self.round.public_id)
         self.advanced()
@@ -267,7 +257,7 @@ class RoundMachine(RuleBasedStateMachine):
         """A worker takes the run and does it: the usual way, which chance alone would seldom go."""
         claim = cast(Claim, self.claim(tenant))
         self.submit(claim, seed, True)
-        self.check(tenant, 1)
+        self.advance(1)
         return claim
 
     @precondition(lambda self: self.model.state == _R.EVALUATING)
@@ -282,6 +272,9 @@ class RoundMachine(RuleBasedStateMachine):
     def advanced(self) -> None:
         """What a look of the coordinator at the round should make of it."""
         model = self.model
+        for run in model.runs:
+            if run.state == _L.SUBMITTED:
+                run.state = _L.ACCEPTED if run.is_sound else _L.REJECTED
         if model.state == _R.TRAINING:
             self.trained()
         if model.state == _R.EVALUATING:

@@ -167,10 +167,14 @@ def test_an_update_that_waits_for_its_check_at_the_deadline_still_counts() -> No
         local_runs.submit_update(
             local_run=second, update=steps.update_bytes(second, steps.change(1)), metrics={}
         )
-    pass_deadline(federated_round)
+    with scoping.platform():
+        federated_round.deadline_at = timezone.now() - timedelta(seconds=1)
+        federated_round.save(update_fields=["deadline_at"])
+        rounds.close_training(federated_round=federated_round)
     assert steps.reload(federated_round).state == RoundState.TRAINING
-    tasks.check_update(second.public_id)
+    tasks.advance(federated_round.public_id)
     assert steps.reload(federated_round).state == RoundState.EVALUATING
+    assert states_of(federated_round) == ["accepted"] * 2
 
 
 def test_evaluations_that_do_not_come_by_the_deadline_fail_the_round() -> None:
@@ -264,22 +268,20 @@ def test_every_move_is_an_event_in_order() -> None:
     assert kinds.count("local_run.submitted") == kinds.count("local_run.accepted") == 2
 
 
-def test_workers_are_woken_once_for_each_piece_of_work_by_messages_that_say_nothing(
+def test_workers_are_woken_once_for_each_kind_of_work_by_messages_that_say_nothing(
     sent_messages: list[Message], django_capture_on_commit_callbacks: object
 ) -> None:
     federation = ready_federation(n_tenants=2)
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
         steps.start(federation)
-    n_local_runs = n_evaluations = 2
-    assert sent_messages == [Message("training_workers.work", [], "gpu")] * (n_local_runs + n_evaluations)
+    assert sent_messages == [Message("training_workers.work", [], "gpu")] * 2, "local runs, evaluations"
 
 
 def test_coordinator_messages_that_come_twice_or_late_change_nothing() -> None:
     federation = ready_federation()
     federated_round = steps.start(federation)
     steps.train_all(federated_round)
-    for local_run in steps.runs_of(federated_round):
-        tasks.check_update(local_run.public_id)
+    tasks.advance(federated_round.public_id)
     steps.score_all(federated_round, parent=0.5, candidate=0.6)
     for _ in range(3):
         tasks.advance(federated_round.public_id)

@@ -7,9 +7,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from federation import tasks
-from federation.models import LocalRun
-from federation.services import rounds
+from federation.models import Evaluation, LocalRun
+from federation.services import local_runs, rounds
+from federation.services.claiming import claim_next
+from federation.states import LocalRunState
 from tenants import scoping
+from tenants.services import attempts
 from tests.factories import ready_federation
 from tests.federation import rounds as steps
 
@@ -48,11 +51,51 @@ def test_a_message_about_a_round_that_is_not_over_only_looks() -> None:
     assert not any("FOR UPDATE" in query["sql"] or "FOR NO KEY" in query["sql"] for query in captured)
 
 
+def spoken(step: Callable[[], object]) -> list[str]:
+    """The first words of the statements that the step takes."""
+    with CaptureQueriesContext(connection) as captured:
+        step()
+    return [query["sql"].split()[0] for query in captured]
+
+
 def test_a_run_is_moved_and_recorded_without_reading_what_it_belongs_to() -> None:
     local_run = steps.claim(steps.runs_of(steps.start(ready_federation()))[0])
     with scoping.platform():
         found = LocalRun.objects.get(pk=local_run.pk)
-        with CaptureQueriesContext(connection) as captured:
-            found.move_to("submitted", lease_owner="", lease_expires_at=None)
-    spoken_to = [query["sql"].split()[0] for query in captured]
-    assert spoken_to == ["SAVEPOINT", "SELECT", "UPDATE", "INSERT", "RELEASE"]
+        assert spoken(lambda: found.move_to("submitted", lease_owner="", lease_expires_at=None)) == [
+            "SELECT",
+            "UPDATE",
+            "INSERT",
+        ]
+
+
+def test_a_run_is_claimed_in_six_messages_to_the_database() -> None:
+    """The order's lock and the next row, the claim, what belongs to it, its event, the usage, the order's progress."""
+    steps.start(ready_federation())
+    with scoping.platform():
+        Evaluation.objects.all().delete()
+        taken = spoken(lambda: claim_next(owner="worker"))
+    assert taken == ["INSERT", "UPDATE", "SELECT", "INSERT", "INSERT", "WITH"]
+
+
+def test_an_attempt_ends_in_three_statements() -> None:
+    """The row under its fencing token, the event, the usage."""
+    local_run = steps.claim(steps.runs_of(steps.start(ready_federation()))[0])
+    with scoping.tenant(local_run.tenant_id):
+        taken = spoken(lambda: attempts.end(local_run, LocalRunState.SUBMITTED, received_bytes=1))
+    assert taken == ["UPDATE", "INSERT", "INSERT"]
+
+
+def test_many_updates_are_judged_with_as_many_statements_as_few() -> None:
+    taken = []
+    for n_tenants in (2, 9):
+        federated_round = steps.start(ready_federation(n_tenants=n_tenants, quorum=n_tenants))
+        *runs, _ = steps.runs_of(federated_round)
+        for seed, local_run in enumerate(runs):
+            claimed = steps.claim(local_run)
+            with scoping.tenant(claimed.tenant_id):
+                update = steps.update_bytes(claimed, steps.change(seed))
+                local_runs.submit_update(local_run=claimed, update=update, metrics={})
+        taken.append(n_statements(lambda one=federated_round: tasks.advance(one.public_id)))  # type: ignore[misc]
+        assert {run.state for run in steps.runs_of(federated_round)} == {"accepted", "queued"}
+    assert taken[0] == taken[1]

@@ -131,10 +131,10 @@ def test_a_damaged_parent_is_no_tenants_fault() -> None:
     federated_round = steps.start(ready_federation())
     claimed = steps.claim(steps.runs_of(federated_round)[0])
     with scoping.platform():
-        plan = aggregating.plan_check(local_run=_submitted(claimed))
-    assert plan is not None
+        _submitted(claimed)
+        [plan] = aggregating.plan_checks(federated_round=federated_round)
     with pytest.raises(storage.BlobMissing):
-        aggregating.judge(replace(plan, parent_sha256="0" * 64))
+        aggregating.judge([replace(plan, parent_sha256="0" * 64)])
 
 
 def _submitted(local_run: LocalRun) -> LocalRun:

@@ -1,0 +1,63 @@
+"""Looks after a commit: who ends a piece of a round's work sends the coordinator a message only where one is due.
+
+Of the many pieces that end, one has to be told of: the last of its kind, or the first update of those that wait to be
+checked. Which one that is shows after the commit alone. It is one statement, in a message of its own.
+"""
+
+from typing import Final
+
+from django.db import transaction
+
+from federation import dispatch as coordinator
+from federation.models import Evaluation, FederatedRound, LocalRun
+from tenants import scoping
+
+GATHER_SECONDS: Final = 1.0  # in which further updates may come in that are checked with the first one
+SUBMITTED, SCORED = "submitted", "scored"
+
+# Of updates that wait to be checked the first one's message stands for all: whoever checks looks again afterwards,
+# until it finds none, so that what was committed before that look is found by it, and what was committed later found
+# no older one that waited.
+_AFTER_RUN: Final = """
+    SELECT
+        EXISTS (SELECT FROM federation_localrun WHERE federated_round_id = %s AND state IN ('queued', 'running')),
+        EXISTS (
+            SELECT FROM federation_localrun own WHERE own.id = %s AND own.state = 'submitted' AND NOT EXISTS (
+                SELECT FROM federation_localrun older
+                WHERE older.federated_round_id = own.federated_round_id AND older.state = 'submitted'
+                    AND (older.state_changed_at, older.id) < (own.state_changed_at, own.id)
+            )
+        )
+"""
+_AFTER_SCORE: Final = """
+    SELECT id FROM federation_federatedround
+    WHERE candidate_version_id = %s AND state = 'evaluating' AND NOT EXISTS (
+        SELECT FROM federation_evaluation WHERE version_id = %s AND finished_at IS NULL
+    )
+"""
+
+
+def after_run(local_run: LocalRun) -> None:
+    """Once this is committed: have the round go on if its training is over, or its updates be checked soon."""
+
+    def look() -> None:
+        federated_round = FederatedRound(pk=local_run.federated_round_id)
+        [(is_training, is_first)] = scoping.ask_platform(_AFTER_RUN, [federated_round.pk, local_run.pk])
+        if not is_training:
+            coordinator.advance(federated_round, about=SUBMITTED)
+        elif is_first:
+            coordinator.advance(federated_round, about=SUBMITTED, delay_seconds=GATHER_SECONDS)
+
+    transaction.on_commit(look, robust=True)
+
+
+def after_score(evaluation: Evaluation) -> None:
+    """Once this is committed: let the gate decide when this was the last score of a round's candidate."""
+
+    def look() -> None:
+        version_id = evaluation.version_id
+        for (round_id,) in scoping.ask_platform(_AFTER_SCORE, [version_id, version_id]):
+            coordinator.advance(FederatedRound(pk=round_id), about=SCORED)
+
+    if evaluation.version_id is not None:
+        transaction.on_commit(look, robust=True)
