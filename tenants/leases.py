@@ -6,7 +6,9 @@ claim, and a write that names an older one is refused. Times are the database's,
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import ClassVar, Self
+from functools import cache
+from typing import ClassVar, Self, TypeVar
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
@@ -15,8 +17,10 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from tenants.errors import LeaseLost
+from tenants.lookups import Lookup
 from tenants.transitions import Stateful
 
+Claimed = TypeVar("Claimed", bound="Leased")
 _NOBODYS: dict[str, object] = {"lease_owner": "", "lease_expires_at": None, "claimed_at": None}
 
 
@@ -52,18 +56,15 @@ class Leased(Stateful):
         return 0
 
     @classmethod
-    def claim(cls, pk: object, *, owner: str) -> Self:
+    def claim(cls, pk: UUID, *, owner: str) -> Self:
         """Take the work if it waits and nobody holds it. Raises LeaseLost when there is nothing to take."""
-        claimed = cls._base_manager.filter(pk=pk, state=cls.waiting_state, lease_expires_at=None).update(
-            state=cls.running_state,
-            attempt=F("attempt") + 1,
-            lease_owner=owner,
-            lease_expires_at=Now() + timedelta(seconds=settings.LEASE_SECONDS),
-            claimed_at=Now(),
-            **cls.blank_at_claim,
+        statement, values, lookup = _claim_of(cls)
+        n_claimed, row = lookup.find_changed(
+            statement, [owner, timedelta(seconds=settings.LEASE_SECONDS), *values, pk], pk
         )
-        row = cls._base_manager.select_related(*cls.loaded_with).get(pk=pk)
-        if claimed != 1:
+        if row is None:
+            raise cls.DoesNotExist()
+        if n_claimed != 1:
             raise LeaseLost(public_id=row.public_id, attempt=row.attempt + 1)
         return row
 
@@ -182,3 +183,22 @@ class Leased(Stateful):
         own = type(self)._base_manager.filter(pk=self.pk)
         found = own.values_list(Now() - F("claimed_at"), flat=True).get()
         return found or timedelta()
+
+
+@cache
+def _claim_of(model: type[Claimed]) -> tuple[str, list[object], Lookup[Claimed]]:
+    """The statement that claims a row of the model, its last values but the key, and how the row is then read."""
+    blank = {model._meta.get_field(name): value for name, value in model.blank_at_claim.items()}
+    columns = "".join(f", {field.column} = %s" for field in blank)  # type: ignore[union-attr]
+    statement = f"""
+        UPDATE {model._meta.db_table} SET attempt = attempt + 1, lease_owner = %s,
+            lease_expires_at = statement_timestamp() + %s, claimed_at = statement_timestamp(), state = %s{columns}
+        WHERE state = %s AND lease_expires_at IS NULL AND id = %s
+    """  # noqa: S608 - names of the model's own
+    values = [field.get_db_prep_save(value, connection) for field, value in blank.items()]  # type: ignore[union-attr]
+    rows = model._base_manager.select_related(*model.loaded_with)
+    return (
+        statement,
+        [model.running_state, *values, model.waiting_state],
+        Lookup(lambda key: rows.filter(pk=key)),
+    )

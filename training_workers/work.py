@@ -9,7 +9,7 @@ from django.conf import settings
 from federation.models import BaseModel, Evaluation, Federation, LocalRun
 from federation.services import base_models, evaluations, federations, local_runs
 from federation.states import EvaluationState
-from tenants import storage
+from tenants import scoping, storage
 from tenants.models import Dataset
 from tenants.services import datasets
 from training_workers import examples
@@ -65,7 +65,7 @@ def validate_dataset(attempt: Attempt[Dataset]) -> None:
 def train(attempt: Attempt[LocalRun]) -> None:
     """One tenant's local training: the parent version and sampled rows in, the change of the prefix out."""
     local_run = attempt.row
-    with attempt.scope():
+    with scoping.reading(local_run.tenant_id):
         measured = _score_before(local_run)
     job = _train_job(local_run, evaluate_before=measured is None)
     parent = local_run.federated_round.parent_version

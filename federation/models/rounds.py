@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import ClassVar, Final, Self
+from uuid import UUID
 
 from django.db import models
 from django.db.models import Q
@@ -126,7 +127,7 @@ class LocalRun(TenantOwned, Leased):
         return LocalRunStateConflict(local_run_id=self.public_id, state=self.state, wanted=target)
 
     @classmethod
-    def claim(cls, pk: object, *, owner: str) -> Self:
+    def claim(cls, pk: UUID, *, owner: str) -> Self:
         """Take the run, begin its progress anew, and record who has it. Raises LeaseLost."""
         local_run = super().claim(pk, owner=owner)
         local_run._event(LocalRunState.QUEUED, f"Attempt {local_run.attempt} began.").save(force_insert=True)

@@ -17,7 +17,7 @@ from tenants.services.usage import Amount
 Row = TypeVar("Row", bound=Leased)
 
 
-def begin(model: type[Row], pk: object, *, owner: str) -> Row:
+def begin(model: type[Row], pk: UUID, *, owner: str) -> Row:
     """Claim the work for a worker, and charge the version that it fetches. Raises LeaseLost."""
     row = model.claim(pk, owner=owner)
     if isinstance(row, TenantOwned):

@@ -69,13 +69,13 @@ def test_a_run_is_moved_and_recorded_without_reading_what_it_belongs_to() -> Non
         ]
 
 
-def test_a_run_is_claimed_in_six_messages_to_the_database() -> None:
-    """The order's lock and the next row, the claim, what belongs to it, its event, the usage, the order's progress."""
+def test_a_run_is_claimed_in_five_messages_to_the_database() -> None:
+    """The order and the next row, the claim and all that belongs to it, its event, the usage, the order's progress."""
     steps.start(ready_federation())
     with scoping.platform():
         Evaluation.objects.all().delete()
         taken = spoken(lambda: claim_next(owner="worker"))
-    assert taken == ["INSERT", "UPDATE", "SELECT", "INSERT", "INSERT", "WITH"]
+    assert taken == ["INSERT", "UPDATE", "INSERT", "INSERT", "WITH"]
 
 
 def test_an_attempt_ends_in_three_statements() -> None:
