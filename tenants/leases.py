@@ -64,9 +64,10 @@ class Leased(Stateful):
         )
         if row is None:
             raise cls.DoesNotExist()
+        claimed: Self = row
         if n_claimed != 1:
-            raise LeaseLost(public_id=row.public_id, attempt=row.attempt + 1)
-        return row
+            raise LeaseLost(public_id=claimed.public_id, attempt=claimed.attempt + 1)
+        return claimed
 
     @classmethod
     def held(cls, pk: object, *, attempt: int) -> models.QuerySet[Self]:

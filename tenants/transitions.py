@@ -50,14 +50,14 @@ class Stateful(Identified):
 
         As many statements as for one. Rows are locked in the order of their keys, and no circle of waiting closes.
         """
-        rows = cls._base_manager.select_for_update(no_key=True).filter(pk__in=keys, state=origin)
+        locked = cls._base_manager.select_for_update(no_key=True)
+        rows = locked.filter(pk__in=keys, state=origin)  # type: ignore[misc]  # a column of each model's own
         found = list(rows.order_by("pk"))
         if found and target not in cls.transitions[origin]:
             raise found[0].conflict(target)
         finished = {} if cls.transitions[target] else {"finished_at": Now()}
-        cls._base_manager.filter(pk__in=[row.pk for row in found]).update(
-            state=target, state_reason="", state_changed_at=Now(), **finished
-        )
+        written = {"state": target, "state_reason": "", "state_changed_at": Now(), **finished}
+        cls._base_manager.filter(pk__in=[row.pk for row in found]).update(**written)
         events: dict[type[models.Model], list[models.Model]] = {}
         for row in found:
             row.state, row.state_reason = target, ""

@@ -104,17 +104,16 @@ def _update_limit(parent_size_bytes: int) -> int:
 
 
 def record_verdicts(*, verdicts: Sequence[Verdict]) -> None:
-    """Accept or reject the runs in one transaction; a verdict that comes twice or too late changes nothing.
+    """Accept or reject the runs, in the transaction in force; a verdict that comes twice or too late changes nothing.
 
     A run that is submitted is so by its last attempt: none begins from there.
     """
     sound = [verdict.plan.key for verdict in verdicts if verdict.error is None]
-    with transaction.atomic():
-        LocalRun.move_together(sound, LocalRunState.ACCEPTED, origin=LocalRunState.SUBMITTED)
-        for verdict in verdicts:
-            if verdict.error is not None:
-                _reject(verdict.plan.key, verdict.error)
-        reach(FailPoint.VERDICT_WRITTEN)
+    LocalRun.move_together(sound, LocalRunState.ACCEPTED, origin=LocalRunState.SUBMITTED)
+    for verdict in verdicts:
+        if verdict.error is not None:
+            _reject(verdict.plan.key, verdict.error)
+    reach(FailPoint.VERDICT_WRITTEN)
 
 
 def _reject(key: UUID, error: PreludeError) -> None:

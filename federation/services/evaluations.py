@@ -41,17 +41,15 @@ def request(*, federation: Federation, version: PrefixVersion | None, datasets: 
 
 def complete_evaluation(*, evaluation: Evaluation, accuracy: float, loss: float, n_rows: int) -> None:
     """Write the score. Raises LeaseLost for a stale attempt."""
-    with transaction.atomic():
-        attempts.end(evaluation, EvaluationState.COMPLETED, accuracy=accuracy, loss=loss, n_rows=n_rows)
-        looking.after_score(evaluation)
-        reach(FailPoint.EVALUATION_COMPLETED)
+    attempts.end(evaluation, EvaluationState.COMPLETED, accuracy=accuracy, loss=loss, n_rows=n_rows)
+    looking.after_score(evaluation)
+    reach(FailPoint.EVALUATION_COMPLETED)
 
 
 def fail_evaluation(*, evaluation: Evaluation, reason: str) -> None:
     """The attempt ended for a reason that another attempt would meet again. Raises LeaseLost for a stale attempt."""
-    with transaction.atomic():
-        attempts.end(evaluation, EvaluationState.FAILED, reason=reason)
-        looking.after_score(evaluation)
+    attempts.end(evaluation, EvaluationState.FAILED, reason=reason)
+    looking.after_score(evaluation)
 
 
 def record_measured(

@@ -1,7 +1,5 @@
 """What a training worker reports of a local run: progress, an update, or a failure."""
 
-from django.db import transaction
-
 from federation.models import LocalRun
 from federation.services import evaluations, looking
 from federation.states import LocalRunState
@@ -19,17 +17,16 @@ def submit_update(*, local_run: LocalRun, update: bytes, metrics: dict[str, obje
     reach(FailPoint.UPDATE_RECEIVED)
     sha256 = storage.put(update)
     reach(FailPoint.UPDATE_STORED)
-    with transaction.atomic():
-        attempts.end(
-            local_run,
-            LocalRunState.SUBMITTED,
-            update_sha256=sha256,
-            update_size_bytes=len(update),
-            metrics=metrics,
-            received_bytes=len(update),
-        )
-        looking.after_run(local_run)
-        reach(FailPoint.UPDATE_SUBMITTED)
+    attempts.end(
+        local_run,
+        LocalRunState.SUBMITTED,
+        update_sha256=sha256,
+        update_size_bytes=len(update),
+        metrics=metrics,
+        received_bytes=len(update),
+    )
+    looking.after_run(local_run)
+    reach(FailPoint.UPDATE_SUBMITTED)
 
 
 def record_before(*, local_run: LocalRun, score: dict[str, float]) -> None:
@@ -45,6 +42,5 @@ def record_before(*, local_run: LocalRun, score: dict[str, float]) -> None:
 
 def fail_local_run(*, local_run: LocalRun, code: str, reason: str) -> None:
     """The attempt met a fault that another attempt would meet again. Raises LeaseLost for a stale attempt."""
-    with transaction.atomic():
-        attempts.end(local_run, LocalRunState.FAILED, reason=f"{code}: {reason}")
-        looking.after_run(local_run)
+    attempts.end(local_run, LocalRunState.FAILED, reason=f"{code}: {reason}")
+    looking.after_run(local_run)

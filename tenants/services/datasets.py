@@ -64,7 +64,7 @@ def refuse_dataset(*, dataset: Dataset, code: str, reason: str, row: int | None 
 
 
 def _conclude(
-    dataset: Dataset, action: str, state: DatasetState, *, reason: str = "", **changes: object
+    dataset: Dataset, action: str, state: DatasetState, *, reason: str = "", **changes: Any
 ) -> None:
     shown = ("state", "refusal_code", "refusal_row")  # the reason may quote a row
     with transaction.atomic():
