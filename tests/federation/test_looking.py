@@ -72,7 +72,7 @@ def test_only_a_candidates_last_score_tells(
     federated_round = steps.start(ready_federation(n_tenants=3))
     steps.train_all(federated_round)
     federated_round = steps.reload(federated_round)
-    told = {}
+    told: dict[object, list[int]] = {}
     for version_id in (federated_round.parent_version_id, federated_round.candidate_version_id):
         with scoping.platform():
             waiting = list(Evaluation.objects.filter(version_id=version_id, state="queued"))
