@@ -212,7 +212,9 @@ def _load(
 ) -> BaseModel:
     is_encoder = facts.kind == "encoder"
     loader: Any = AutoModel if is_encoder else AutoModelForCausalLM
-    model = loader.from_pretrained(directory, dtype=runtime.dtype, use_safetensors=True, **LOADING_OPTIONS)
+    # No embedding goes through BERT's pooler: training all weights would send it unchanged.
+    options = {**LOADING_OPTIONS, **({"add_pooling_layer": False} if is_encoder else {})}
+    model = loader.from_pretrained(directory, dtype=runtime.dtype, use_safetensors=True, **options)
     model.requires_grad_(False).eval().to(runtime.device)
     output: nn.Linear | None = None if is_encoder else model.get_output_embeddings()
     weight = (

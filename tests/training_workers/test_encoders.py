@@ -59,10 +59,14 @@ def state(
 
 
 @pytest.fixture
-def adapter(encoder: BaseModel, method: Method, state: dict[str, Tensor], tmp_path: Path) -> Path:
-    """The state as a directory that PEFT loads."""
-    (tmp_path / "adapter_config.json").write_text(json.dumps(method.adapter_config(encoder)))
-    save_file(state, tmp_path / "adapter_model.safetensors", metadata={"format": "pt"})
+def exported(encoder: BaseModel, method: Method, state: dict[str, Tensor], tmp_path: Path) -> Path:
+    """The state as a directory that PEFT or transformers loads."""
+    is_whole = method.settings.is_whole_model
+    (tmp_path / ("config.json" if is_whole else "adapter_config.json")).write_text(
+        json.dumps(method.configuration(encoder))
+    )
+    tensors = "model.safetensors" if is_whole else "adapter_model.safetensors"
+    save_file(state, tmp_path / tensors, metadata={"format": "pt"})
     return tmp_path
 
 
@@ -78,13 +82,16 @@ def _plain_embedding(model: Any, tokenizer: Any, text: str) -> Tensor:
     return embedding
 
 
-def _plain_logits(directory: Path, adapter: Path | None, texts: Sequence[str]) -> Tensor:
-    """[n_texts, n_labels], of an adapter or of the bare base model."""
+def _plain_logits(directory: Path, exported: Path | None, texts: Sequence[str]) -> Tensor:
+    """[n_texts, n_labels], of what was exported or of the bare base model."""
     tokenizer, model = AutoTokenizer.from_pretrained(directory), AutoModel.from_pretrained(directory)
     words = SPECIFICATION["task"]["label_words"].values()
     labels = torch.stack([_plain_embedding(model, tokenizer, word) for word in words])
-    if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter)
+    if exported is not None:
+        is_whole = (exported / "config.json").exists()
+        model = (
+            AutoModel.from_pretrained(exported) if is_whole else PeftModel.from_pretrained(model, exported)
+        )
     rows = [_plain_embedding(model, tokenizer, f"{text}\nSentiment:") for text in texts]
     return 20 * torch.stack([cosine_similarity(row, labels) for row in rows])
 
@@ -93,7 +100,7 @@ def _plain_logits(directory: Path, adapter: Path | None, texts: Sequence[str]) -
 def test_logits_are_those_of_plain_peft(
     directory: Path,
     encoder: BaseModel,
-    adapter: Path,
+    exported: Path,
     method: Method,
     state: dict[str, Tensor],
     specification: FederationSpecification,
@@ -107,7 +114,7 @@ def test_logits_are_those_of_plain_peft(
     assert len(set(batch.attention_mask.sum(dim=1).tolist())) == 3
     with torch.no_grad():
         ours = base.logits(base.target_states(batch)) if is_bare else method.logits(base, state, batch)
-    theirs = _plain_logits(directory, None if is_bare else adapter, texts)
+    theirs = _plain_logits(directory, None if is_bare else exported, texts)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -115,14 +122,14 @@ def test_logits_are_those_of_plain_peft(
 def test_the_score_is_that_of_plain_peft_in_float32(
     runtime: Any,
     directory: Path,
-    adapter: Path,
+    exported: Path,
     method: Method,
     state: dict[str, Tensor],
     specification: FederationSpecification,
     reviews: list[LabelExample],
 ) -> None:
     score = evaluate(load_base_model(directory, runtime), method, state, reviews, specification)
-    guesses = _plain_logits(directory, adapter, [row.text for row in reviews]).argmax(dim=1).tolist()
+    guesses = _plain_logits(directory, exported, [row.text for row in reviews]).argmax(dim=1).tolist()
     labels = list(SPECIFICATION["task"]["label_words"])
     n_right = sum(labels[guess] == row.label for guess, row in zip(guesses, reviews, strict=True))
     assert score.accuracy == n_right / len(reviews)
@@ -132,7 +139,9 @@ def test_the_score_is_that_of_plain_peft_in_float32(
 def test_peft_trains_no_parameter_more_than_the_state(
     directory: Path, encoder: BaseModel, method: Method
 ) -> None:
-    written = method.adapter_config(encoder)
+    if method.settings.is_whole_model:
+        pytest.skip("PEFT has no part in it")
+    written = method.configuration(encoder)
     assert written["task_type"] == "FEATURE_EXTRACTION"
     config = get_peft_config(dict(written))
     config.inference_mode = False
