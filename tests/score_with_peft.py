@@ -8,6 +8,7 @@ import json
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -31,10 +32,11 @@ def score(archive: Path, base_directory: Path, rows: list[dict[str, str]], dtype
     return n_right / len(rows)
 
 
-def customized(base: PreTrainedModel, directory: str) -> torch.nn.Module:
+def customized(base: PreTrainedModel, directory: str) -> Any:
     """The base with the directory's adapter, or the whole model that is there instead."""
     if Path(directory, "config.json").exists():
-        return type(base).from_pretrained(directory, dtype=base.dtype, local_files_only=True).eval()
+        whole: Any = type(base).from_pretrained(directory, dtype=base.dtype, local_files_only=True)
+        return whole.eval()
     return PeftModel.from_pretrained(base, directory).eval()
 
 

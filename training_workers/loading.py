@@ -125,7 +125,8 @@ class BaseModel:
     def _output_name(self) -> str:
         """The name of the output layer's weight, which many models share with the embeddings."""
         output = self.model.get_output_embeddings().weight
-        return next(name for name, weight in self.model.named_parameters() if weight is output)
+        names: list[str] = [name for name, weight in self.model.named_parameters() if weight is output]
+        return names[0]
 
     @torch.no_grad()
     def _label_embeddings(self, task: LabelTask) -> Tensor:

@@ -1,5 +1,7 @@
 """How often a request waits for the database and for Valkey: that is most of what a small read takes."""
 
+from typing import Any
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -20,7 +22,7 @@ def test_reading_a_row_asks_for_the_key_and_for_the_row_and_counts_once(
     path = f"/api/v1/datasets/{DatasetFactory.create(tenant=acme).public_id}"
     assert acme_client.get(path).status_code == 200  # notes the key's use
     commands = []
-    execute = Redis.execute_command
+    execute: Any = Redis.execute_command
 
     def told(client: Redis, *words: object, **options: object) -> object:
         commands.append(words[0])
