@@ -21,6 +21,7 @@ from transformers.cache_utils import Cache
 from transformers.utils import logging as transformers_logging
 
 from federation.specification import LabelTask, Task
+from training_workers.attention import attend_in_float32
 from training_workers.base_models import BaseModelFacts, inspect_directory
 from training_workers.data import Batch, TokenExample, encode, label_word_tokens, make_batch
 from training_workers.errors import BaseModelBroken, SpecificationInvalid, TaskUnsupported
@@ -217,6 +218,8 @@ def _load(
     options = {**LOADING_OPTIONS, **({"add_pooling_layer": False} if is_encoder else {})}
     model = loader.from_pretrained(directory, dtype=runtime.dtype, use_safetensors=True, **options)
     model.requires_grad_(False).eval().to(runtime.device)
+    if runtime.device.type == "cpu" and runtime.dtype == torch.bfloat16:
+        attend_in_float32(model)
     output: nn.Linear | None = None if is_encoder else model.get_output_embeddings()
     weight = (
         exact.output_weight

@@ -100,11 +100,12 @@ class _Run:
     def take_step(self, batch: Batch) -> Step:
         """One batch forward and backward, and one step of the optimizer."""
         loss = _loss(self._method.logits(self._base, self._state, batch), batch)
-        self._losses.append(self._finite(loss.item()))
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._trained.values(), self._settings.gradient_clip)
         self._optimizer.step()
+        # Last: reading a number waits for a GPU, which then has the whole step to do already.
+        self._losses.append(self._finite(loss.item()))
         self._n_tokens += batch.n_tokens
         return Step(
             step=len(self._losses),

@@ -59,6 +59,8 @@ def make_deterministic(seed: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would also fill every new tensor, to give wrong reads away: thousands of writes a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _n_threads() -> int:

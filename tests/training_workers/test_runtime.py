@@ -48,3 +48,8 @@ def test_a_seed_decides_random_numbers() -> None:
     make_deterministic(3)
     assert torch.equal(first, torch.rand(4))
     assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_new_tensors_are_not_filled_for_determinisms_sake() -> None:
+    make_deterministic(0)
+    assert not torch.utils.deterministic.fill_uninitialized_memory
