@@ -14,7 +14,7 @@ SHELL := /bin/bash
 .PHONY: help
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r target text; do \
-		printf '  make %-11s %s\n' "$$target" "$$text"; done
+		printf '  make %-14s %s\n' "$$target" "$$text"; done
 
 $(STAMP): pyproject.toml requirements.lock
 	@$(SCRIPTS)/environment.sh "$(PYTHON)" $(VENV)
@@ -55,6 +55,10 @@ bench-api: $(STAMP) ## Measure the API's latency against bare views that give th
 .PHONY: bench-rounds
 bench-rounds: $(STAMP) ## Hold the same no-op round here, on Flower and on NVIDIA FLARE (an hour; ROUNDS=--quick: minutes)
 	@$(RUN) -m tests.benchmarks.rounds $(ROUNDS)
+
+.PHONY: bench-training
+bench-training: $(STAMP) ## Measure local training against the Hugging Face Trainer with PEFT and loops by hand (half an hour)
+	@$(RUN) -m tests.benchmarks.training $(TRAINING)
 
 .PHONY: openapi
 openapi: $(STAMP) ## Write docs/openapi.json and docs/rights.md from the code

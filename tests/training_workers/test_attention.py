@@ -13,12 +13,14 @@ from training_workers.attention import NAME
 from training_workers.loading import load_base_model
 
 
-def _module(n_groups: int) -> nn.Module:
+class _Layer(nn.Module):
     """What a layer tells the attention function about itself."""
-    module = nn.Module()
-    module.num_key_value_groups = n_groups
-    module.is_causal = True
-    return module
+
+    is_causal = True
+
+    def __init__(self, n_groups: int) -> None:
+        super().__init__()
+        self.num_key_value_groups = n_groups
 
 
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
@@ -32,9 +34,9 @@ def test_it_is_torchs_attention_in_float32(n_kv_heads: int, is_masked: bool) -> 
         for _ in range(2)
     )
     mask = torch.ones(2, 1, 7, n_before + 7, dtype=torch.bool).tril(n_before) if is_masked else None
-    module, in_float32 = _module(4 // n_kv_heads), [query.float(), key.float(), value.float()]
-    expected, _ = sdpa_attention_forward(module, *in_float32, mask, scaling=0.3)
-    found, weights = AttentionInterface()[NAME](module, query, key, value, mask, scaling=0.3)
+    layer, attention = _Layer(4 // n_kv_heads), AttentionInterface()[NAME]  # type: ignore[no-untyped-call]
+    expected, _ = sdpa_attention_forward(layer, query.float(), key.float(), value.float(), mask, scaling=0.3)
+    found, weights = attention(layer, query, key, value, mask, scaling=0.3)
     assert (found.dtype, weights) == (torch.bfloat16, None)
     torch.testing.assert_close(found, expected.bfloat16())
     leaves = (query, key, value)

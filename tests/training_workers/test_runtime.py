@@ -52,4 +52,4 @@ def test_a_seed_decides_random_numbers() -> None:
 
 def test_new_tensors_are_not_filled_for_determinisms_sake() -> None:
     make_deterministic(0)
-    assert not torch.utils.deterministic.fill_uninitialized_memory
+    assert not torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
