@@ -60,7 +60,10 @@ class LocalRunSerializer(RowSerializer[LocalRun]):
     n_examples = serializers.IntegerField()
     progress = Facts(help_text="step, n_steps, loss, tokens_per_second, …")
     history = History()
-    metrics = Facts(help_text="Once submitted: scores before and after, tokens_per_second, dtype, device, …")
+    metrics = Facts(
+        help_text="Once submitted: tokens_per_second, dtype, device, …, and scores before and after; null where the "
+        "specification's evaluation.around_training leaves them out."
+    )
     update = serializers.SerializerMethodField()  # type: ignore[assignment]  # hides Serializer.update
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)

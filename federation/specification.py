@@ -98,6 +98,11 @@ class Held(Section):
     """What is measured on rows that nobody trains on."""
 
     n_held_out_rows: int = Field(200, ge=1, le=100_000)
+    around_training: bool = Field(
+        True,
+        description="Each local run scores the version that it begins from (unless it is known) and its own result. "
+        "Where local runs are short, that takes longer than the training.",
+    )
 
 
 class FederationSpecification(Section):

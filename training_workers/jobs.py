@@ -97,15 +97,17 @@ class Workshop:
         return result, to_bytes(state, metadata={})
 
     def _train(self, job: "_Job") -> Answer:
-        """A score before where asked for, the training, a score after; the blob is the update with its identity."""
+        """The training, with scores before and after it where asked for; the blob is the update with its identity."""
         identity = job.part("identity")
         state = job.state(parent_sha256=identity["parent"])
         base, is_loaded = self._shelf.take(job.part("base"), report=job.report)
         before = job.score(base, state, phase="evaluating_before") if job.part("evaluate_before") else None
         reach(FailPoint.TRAINING_BEGUN)
         outcome = job.train(base, state)
-        after = job.score(base, moved(state, outcome.update), phase="evaluating_after")
-        scores = {"before": asdict(before) if before else None, "after": asdict(after)}
+        after = None
+        if job.part("evaluate_after"):
+            after = job.score(base, moved(state, outcome.update), phase="evaluating_after")
+        scores = {"before": asdict(before) if before else None, "after": asdict(after) if after else None}
         metrics = {**_training_metrics(outcome, base), "scores": scores}
         names = ("round", "tenant", "attempt", "parent")
         metadata = {name: str(identity[name]) for name in names} | {"base": base.facts.weights_sha256}

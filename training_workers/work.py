@@ -67,16 +67,17 @@ def train(attempt: Attempt[LocalRun]) -> None:
     local_run = attempt.row
     with scoping.reading(local_run.tenant_id):
         measured = _score_before(local_run)
-    job = _train_job(local_run, evaluate_before=measured is None)
+    job = _train_job(local_run, is_measured=measured is not None)
     parent = local_run.federated_round.parent_version
     job["examples"] = _training_rows(attempt, job["specification"], job["seed"])
-    job["held_out"] = _held_out_rows(attempt, local_run.dataset, job["specification"])
+    if job["evaluate_after"]:
+        job["held_out"] = _held_out_rows(attempt, local_run.dataset, job["specification"])
     state = storage.get(parent.sha256, max_bytes=parent.size_bytes)
     answer = _run(attempt, job, {"state": state})
     assert answer.blob is not None
     metrics = {**answer.result["metrics"], "base_loaded": answer.result["base_loaded"]}
     with attempt.scope():
-        if measured is None:
+        if job["evaluate_before"]:
             local_runs.record_before(local_run=local_run, score=metrics["scores"]["before"])
         else:
             metrics["scores"]["before"] = measured
@@ -110,16 +111,18 @@ def _score_before(local_run: LocalRun) -> dict[str, Any] | None:
     return None if found is None else {name: getattr(found, name) for name in ("accuracy", "loss", "n_rows")}
 
 
-def _train_job(local_run: LocalRun, *, evaluate_before: bool) -> dict[str, Any]:
+def _train_job(local_run: LocalRun, *, is_measured: bool) -> dict[str, Any]:
     federated_round = local_run.federated_round
     federation = federated_round.federation
+    is_scored = federation.rules.evaluation.around_training
     return {
         "kind": "train",
         "base": _base(federation),
         "specification": federation.specification,
         # The round's number varies the sample from round to round; a second attempt at a run draws the same rows.
         "seed": federation.specification["training"]["seed"] + federated_round.number,
-        "evaluate_before": evaluate_before,
+        "evaluate_before": is_scored and not is_measured,
+        "evaluate_after": is_scored,
         "identity": {
             "round": federated_round.public_id,
             "tenant": local_run.tenant.public_id,

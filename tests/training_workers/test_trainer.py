@@ -76,6 +76,7 @@ def _train_job(base: dict[str, str], reviews: list[Example], start_blob: bytes) 
         "examples": [as_row(example) for example in reviews[:16]],
         "held_out": [as_row(example) for example in reviews[16:]],
         "evaluate_before": True,
+        "evaluate_after": True,
         "identity": {
             "round": "rnd_1",
             "tenant": "tnt_1",
@@ -89,7 +90,7 @@ def _long(job: dict[str, Any]) -> dict[str, Any]:
     """The job with more steps than any test waits for: about a minute of them."""
     job = copy.deepcopy(job)
     job["specification"]["training"]["n_steps"] = 20_000
-    job["evaluate_before"] = False
+    job["evaluate_before"] = job["evaluate_after"] = False
     job["specification"]["training"]["batch_size"] = 1
     return job
 
@@ -129,6 +130,19 @@ def test_trains_and_reports(
             "base": base["weights_sha256"],
             "parent": hashlib.sha256(start_blob).hexdigest(),
         }
+
+
+def test_without_scores_around_it_the_training_is_the_same(
+    trainer: ResidentTrainer, base: dict[str, str], reviews: list[Example], start_blob: bytes
+) -> None:
+    scored = _train_job(base, reviews, start_blob)
+    bare = {**scored, "evaluate_before": False, "evaluate_after": False}
+    del bare["held_out"]
+    events: list[dict[str, Any]] = []
+    answer = trainer.run(bare, {"state": start_blob}, on_event=events.append)
+    assert answer.result["metrics"]["scores"] == {"before": None, "after": None}
+    assert answer.blob == trainer.run(scored, {"state": start_blob}).blob
+    assert not [event for event in events if event["phase"].startswith("evaluating")]
 
 
 def test_a_second_attempt_gives_the_same_update_and_loads_nothing(
