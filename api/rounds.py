@@ -7,17 +7,23 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.federations import FederationView
-from api.fields import EmptyBody, PublicIdField
+from api.fields import Body, EmptyBody, PublicIdField
 from api.idempotency import idempotent
 from api.permissions import OperatorOnly
 from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
-from federation.models import FederatedRound, Federation, PrefixVersion
+from federation.models import Campaign, FederatedRound, Federation, PrefixVersion
 from federation.selectors import measures, visibility
 from federation.services import rounds
 from federation.states import RoundState
 from tenants.rights import Resource
+
+
+class RoundFilter(Body):
+    """Which rounds."""
+
+    campaign = PublicIdField(Campaign, required=False)
 
 
 class RoundSerializer(RowSerializer[FederatedRound]):
@@ -28,10 +34,16 @@ class RoundSerializer(RowSerializer[FederatedRound]):
 
     id = PublicIdField(FederatedRound)
     federation = PublicIdField(Federation, source="federation_id")
+    campaign = PublicIdField(Campaign, source="campaign_id", allow_null=True)
     number = serializers.IntegerField()
     state = serializers.ChoiceField(RoundState.choices)
     reason = serializers.CharField(source="state_reason")
     parent_version = PublicIdField(PrefixVersion, source="parent_version_id")
+    incumbent_version = PublicIdField(
+        PrefixVersion,
+        source="incumbent_version_id",
+        help_text="What was published when it opened: the gate compares the candidate with it.",
+    )
     candidate_version = PublicIdField(PrefixVersion, source="candidate_version_id", allow_null=True)
     quorum = serializers.IntegerField()
     opened_at = serializers.DateTimeField()
@@ -78,16 +90,19 @@ class Rounds(FederationView):
     resource = Resource.ROUNDS
     only: ClassVar = {"POST": OperatorOnly}
 
-    @paged("list_rounds", tag="rounds", rows=RoundSerializer)
+    @paged("list_rounds", tag="rounds", rows=RoundSerializer, filters=RoundFilter)
     def get(self, _: Request) -> Response:
         """List a federation's rounds, the newest first."""
         rows = visibility.rounds().filter(federation=self.federation)
+        asked = self.filters(RoundFilter)
+        if "campaign" in asked:
+            rows = rows.filter(campaign=Campaign.pick(visibility.campaigns(), asked["campaign"]))
         return self.page(rows, RoundSerializer, measure=measures.measure_rounds)
 
     @operation("start_round", tag="rounds", body=EmptyBody, answer=RoundSerializer, status=201)
     @idempotent
     def post(self, _: Request) -> Response:
-        """Start a round from the published version, with every active tenant."""
+        """Start a round from the published version, with every active tenant; not while a campaign is live."""
         self.body(EmptyBody)
         federated_round = rounds.start_round(federation=self.federation)
         return Response(_measured(federated_round), 201)
@@ -123,7 +138,7 @@ class RoundCancellation(RoundView):
     @operation("cancel_round", tag="rounds", answer=RoundSerializer)
     @idempotent
     def post(self, _: Request) -> Response:
-        """End a live round now; nothing of it is published."""
+        """End a live round now; nothing of it is published. A campaign's round is canceled with its campaign."""
         rounds.cancel_round(federated_round=self.federated_round, actor=self.principal.actor)
         return Response(_measured(self.federated_round))
 

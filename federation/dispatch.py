@@ -1,11 +1,12 @@
-"""The coordinator's message by name; `tenants.dispatch` sends it."""
+"""The coordinator's messages by name; `tenants.dispatch` sends them."""
 
 from typing import Final
 
-from federation.models import FederatedRound
+from federation.models import Campaign, FederatedRound
 from tenants.dispatch import COORDINATOR_QUEUE, send
 
 ADVANCE: Final = "federation.advance"
+ADVANCE_CAMPAIGN: Final = "federation.advance_campaign"
 
 
 def advance(federated_round: FederatedRound, *, about: str = "", delay_seconds: float | None = None) -> None:
@@ -20,3 +21,8 @@ def advance(federated_round: FederatedRound, *, about: str = "", delay_seconds: 
         about=about,
         delay_seconds=delay_seconds,
     )
+
+
+def advance_campaign(campaign: Campaign) -> None:
+    """A round of the campaign has ended: have the coordinator open the next one, or end the campaign."""
+    send(ADVANCE_CAMPAIGN, campaign.public_id, queue=COORDINATOR_QUEUE)

@@ -351,6 +351,27 @@ class RoundInProgress(PreludeError):
         )
 
 
+class CampaignInProgress(PreludeError):
+    """One live campaign per federation, which opens all of its rounds meanwhile."""
+
+    code = "campaign_in_progress"
+
+    def __init__(self, *, federation_id: str, campaign_id: str) -> None:
+        super().__init__(
+            f"Federation {federation_id} is in campaign {campaign_id}, which opens its rounds; wait for its end or "
+            "cancel it."
+        )
+
+
+class RoundOfCampaign(PreludeError):
+    """A campaign's rounds are canceled with it: one of them alone would leave open what the next one begins from."""
+
+    code = "round_of_campaign"
+
+    def __init__(self, *, round_id: str, campaign_id: str) -> None:
+        super().__init__(f"Round {round_id} belongs to campaign {campaign_id}; cancel the campaign.")
+
+
 class StateConflict(PreludeError):
     """The state machine has no such move."""
 
@@ -369,6 +390,16 @@ class RoundStateConflict(StateConflict):
 
     def __init__(self, *, round_id: str, state: str, wanted: str) -> None:
         super().__init__(self._explain(round_id, state, wanted))
+
+
+class CampaignStateConflict(StateConflict):
+    """The move is not in `states.CAMPAIGN_TRANSITIONS`."""
+
+    code = "campaign_state_conflict"
+    kind = "campaign"
+
+    def __init__(self, *, campaign_id: str, state: str, wanted: str) -> None:
+        super().__init__(self._explain(campaign_id, state, wanted))
 
 
 class LocalRunStateConflict(StateConflict):

@@ -16,6 +16,15 @@ class RoundState(models.TextChoices):
     CANCELED = "canceled"
 
 
+class CampaignState(models.TextChoices):
+    """Rounds that were asked for as one. It is completed when all were held, or early when no more gain was seen."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
 class LocalRunState(models.TextChoices):
     """One tenant's training within a round."""
 
@@ -75,7 +84,7 @@ _R, _L, _E = RoundState, LocalRunState, EvaluationState
 ROUND_TRANSITIONS: dict[str, tuple[str, ...]] = {
     _R.OPEN: (_R.TRAINING, _R.FAILED, _R.CANCELED),
     _R.TRAINING: (_R.AGGREGATING, _R.FAILED, _R.CANCELED),
-    _R.AGGREGATING: (_R.EVALUATING, _R.FAILED, _R.CANCELED),
+    _R.AGGREGATING: (_R.EVALUATING, _R.KEPT, _R.FAILED, _R.CANCELED),
     _R.EVALUATING: (_R.PUBLISHED, _R.KEPT, _R.FAILED, _R.CANCELED),
     _R.PUBLISHED: (),
     _R.KEPT: (),
@@ -84,6 +93,17 @@ ROUND_TRANSITIONS: dict[str, tuple[str, ...]] = {
 }
 ROUND_TERMINAL: tuple[str, ...] = tuple(state for state, targets in ROUND_TRANSITIONS.items() if not targets)
 ROUND_LIVE: tuple[str, ...] = tuple(state for state, targets in ROUND_TRANSITIONS.items() if targets)
+
+CAMPAIGN_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    CampaignState.RUNNING: (CampaignState.COMPLETED, CampaignState.FAILED, CampaignState.CANCELED),
+    CampaignState.COMPLETED: (),
+    CampaignState.FAILED: (),
+    CampaignState.CANCELED: (),
+}
+CAMPAIGN_TERMINAL: tuple[str, ...] = tuple(
+    state for state, targets in CAMPAIGN_TRANSITIONS.items() if not targets
+)
+CAMPAIGN_LIVE: tuple[str, ...] = tuple(state for state, targets in CAMPAIGN_TRANSITIONS.items() if targets)
 
 LOCAL_RUN_TRANSITIONS: dict[str, tuple[str, ...]] = {
     _L.QUEUED: (_L.RUNNING, _L.FAILED, _L.CANCELED),
@@ -138,6 +158,7 @@ class DeliveryState(models.TextChoices):
 
 
 EVENT_KINDS = (
+    *(f"campaign.{state}" for state in CampaignState.values),
     *(f"round.{state}" for state in RoundState.values),
     *(f"local_run.{state}" for state in LocalRunState.values),
 )

@@ -1,10 +1,10 @@
-"""The coordinator's task: ids in, rows read in one transaction, arithmetic outside of any, rows written in another."""
+"""The coordinator's tasks: ids in, rows read in one transaction, arithmetic outside of any, rows written in another."""
 
 from celery import shared_task
 
 from federation import dispatch
-from federation.models import FederatedRound
-from federation.services import aggregating, rounds
+from federation.models import Campaign, FederatedRound
+from federation.services import aggregating, campaigns, rounds
 from tenants import scoping
 from tenants.failpoints import FailPoint, reach
 
@@ -28,6 +28,13 @@ def advance(round_id: str) -> None:
             aggregating.adopt_candidate(federated_round=federated_round, plan=plan, candidate=candidate)
             rounds.conclude(federated_round=federated_round)
     reach(FailPoint.ROUND_CONCLUDED, federated_round.state)
+
+
+@shared_task(name=dispatch.ADVANCE_CAMPAIGN)
+def advance_campaign(campaign_id: str) -> None:
+    """Open a campaign's next round, or end it, if its last round has ended; a message too many changes nothing."""
+    with scoping.platform():
+        campaigns.advance(campaign=Campaign.pick(Campaign.objects.select_related("federation"), campaign_id))
 
 
 def _check_updates(round_id: str) -> bool:

@@ -13,7 +13,7 @@ from tenants.states import Role
 
 
 class Resource(models.TextChoices):
-    """What rights are about. Local runs, events and evaluations belong to their rounds."""
+    """What rights are about. Campaigns, local runs, events and evaluations belong to their rounds."""
 
     AUDIT = "audit"
     BASE_MODELS = "base_models"

@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from federation.models import (
     BaseModel,
+    Campaign,
     Enrolment,
     Evaluation,
     FederatedRound,
@@ -303,6 +304,16 @@ class ScheduleFactory(PlatformFactory[Schedule]):
     next_due_at = factory.LazyFunction(timezone.now)
 
 
+class CampaignFactory(PlatformFactory[Campaign]):
+    """A live campaign of three rounds, without any."""
+
+    class Meta:
+        model = Campaign
+
+    federation = factory.SubFactory(FederationFactory)
+    n_rounds = 3
+
+
 class FederatedRoundFactory(PlatformFactory[FederatedRound]):
     """A round in training, without local runs."""
 
@@ -310,6 +321,7 @@ class FederatedRoundFactory(PlatformFactory[FederatedRound]):
         model = FederatedRound
 
     parent_version = factory.SubFactory(PrefixVersionFactory)
+    incumbent_version = factory.SelfAttribute("parent_version")
     federation = factory.SelfAttribute("parent_version.federation")
     number = 1
     state = RoundState.TRAINING

@@ -201,6 +201,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "ActorKind": "tenants.states.ActorKind",
         "BaseModelState": "federation.states.BaseModelState",
+        "CampaignState": "federation.states.CampaignState",
         "DatasetFormat": "tenants.states.DatasetFormat",
         "DatasetState": "tenants.states.DatasetState",
         "DeliveryState": "federation.states.DeliveryState",

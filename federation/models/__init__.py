@@ -1,5 +1,6 @@
 """Rows of the federation's side."""
 
+from federation.models.campaigns import Campaign
 from federation.models.claims import ClaimClock, ClaimShare
 from federation.models.federations import BaseModel, Enrolment, Federation, Schedule
 from federation.models.prefixes import PrefixVersion, PublishedPrefix, PublishRecord
@@ -15,6 +16,7 @@ from federation.models.webhooks import (
 
 __all__ = [
     "BaseModel",
+    "Campaign",
     "ClaimClock",
     "ClaimShare",
     "Enrolment",

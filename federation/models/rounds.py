@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from federation.errors import EvaluationStateConflict, LocalRunStateConflict, RoundStateConflict
+from federation.models.campaigns import Campaign
 from federation.models.constraints import state_constraints
 from federation.models.federations import Enrolment, Federation
 from federation.models.prefixes import PrefixVersion
@@ -33,7 +34,11 @@ LOCAL_RUN_STOPPED: Final = "local_run.stopped"
 
 
 class FederatedRound(Stateful):
-    """One turn of a federation: tenants train from the parent version, the mean of their changes is the candidate."""
+    """One turn of a federation: tenants train from the parent version, the mean of their changes is the candidate.
+
+    The gate compares the candidate with the incumbent: the version that was published when the round opened. It is the
+    parent too, but for the rounds of a campaign, which begin where the one before ended.
+    """
 
     id_prefix = "rnd"
     transitions = ROUND_TRANSITIONS
@@ -42,6 +47,7 @@ class FederatedRound(Stateful):
     number = models.PositiveIntegerField()
     state = models.CharField(max_length=16, choices=RoundState, default=RoundState.OPEN)
     parent_version = models.ForeignKey(PrefixVersion, on_delete=models.PROTECT, related_name="rounds_from")
+    incumbent_version = models.ForeignKey(PrefixVersion, on_delete=models.PROTECT, related_name="+")
     candidate_version = models.OneToOneField(
         PrefixVersion, null=True, on_delete=models.PROTECT, related_name="made_in_round"
     )
@@ -51,6 +57,7 @@ class FederatedRound(Stateful):
     due_at = models.DateTimeField(
         null=True, help_text="The schedule's time that opened it; none: opened by hand."
     )
+    campaign = models.ForeignKey(Campaign, null=True, on_delete=models.PROTECT, related_name="rounds")
 
     class Meta:
         verbose_name = "round"

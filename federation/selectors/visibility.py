@@ -8,6 +8,7 @@ from django.db.models import Q, QuerySet
 
 from federation.models import (
     BaseModel,
+    Campaign,
     Enrolment,
     Evaluation,
     FederatedRound,
@@ -59,6 +60,12 @@ def place(*, federation: Federation, tenant: Tenant) -> Enrolment:
 def rounds() -> QuerySet[FederatedRound]:
     """Rounds of visible federations, with their versions."""
     rows = FederatedRound.objects.select_related("parent_version", "candidate_version")
+    return rows if scoping.is_platform() else rows.filter(federation__in=_joined())
+
+
+def campaigns() -> QuerySet[Campaign]:
+    """Campaigns of visible federations."""
+    rows = Campaign.objects.all()
     return rows if scoping.is_platform() else rows.filter(federation__in=_joined())
 
 

@@ -1,4 +1,8 @@
-"""The gate: a candidate is published unless its weighted score falls below the published version's."""
+"""The gate: a candidate is published unless its weighted score falls below the published version's.
+
+In a campaign it has to be the better one. The tolerance lets rounds go on from a version that is as good but for the
+noise of its measurement; a campaign's rounds do so anyway, and thirty tolerances in a row would be a real loss.
+"""
 
 from dataclasses import dataclass
 
@@ -12,7 +16,7 @@ class Comparison:
     """Scores over the tenants that measured both versions, weighted by their examples."""
 
     n_tenants: int
-    parent: float
+    incumbent: float
     candidate: float
 
 
@@ -30,9 +34,14 @@ def decide(*, federated_round: FederatedRound) -> Decision:
     if comparison.n_tenants < federated_round.quorum:
         reason = f"Only {comparison.n_tenants} tenants scored the candidate and the quorum is {federated_round.quorum}."
         return Decision(RoundState.FAILED, reason)
-    tolerance = federated_round.federation.rules.gate.tolerance
-    told = f"weighted held-out score {comparison.parent:.4f} -> {comparison.candidate:.4f}, tolerance {tolerance:g}"
-    if comparison.candidate < comparison.parent - tolerance:
+    told = f"weighted held-out score {comparison.incumbent:.4f} -> {comparison.candidate:.4f}"
+    if federated_round.campaign_id is not None:
+        is_kept = comparison.candidate <= comparison.incumbent
+    else:
+        tolerance = federated_round.federation.rules.gate.tolerance
+        told += f", tolerance {tolerance:g}"
+        is_kept = comparison.candidate < comparison.incumbent - tolerance
+    if is_kept:
         return Decision(RoundState.KEPT, f"The gate kept the candidate: {told}.")
     candidate = federated_round.candidate_version
     assert candidate is not None
@@ -41,20 +50,20 @@ def decide(*, federated_round: FederatedRound) -> Decision:
 
 
 def compare(*, federated_round: FederatedRound) -> Comparison:
-    """Weigh the candidate against its parent on the same tenants' same rows."""
+    """Weigh the candidate against the incumbent on the same tenants' same rows."""
     assert federated_round.candidate_version is not None
     candidate = _accuracies(federated_round.candidate_version)
-    parent = _accuracies(federated_round.parent_version)
+    incumbent = _accuracies(federated_round.incumbent_version)
     cap = federated_round.federation.rules.aggregation.max_weight
     weights = {
         local_run.dataset_id: min(local_run.n_examples, cap or local_run.n_examples)
         for local_run in LocalRun.objects.filter(federated_round=federated_round)
-        if local_run.dataset_id in candidate and local_run.dataset_id in parent
+        if local_run.dataset_id in candidate and local_run.dataset_id in incumbent
     }
     total = sum(weights.values()) or 1
     return Comparison(
         n_tenants=len(weights),
-        parent=sum(weight * parent[dataset] for dataset, weight in weights.items()) / total,
+        incumbent=sum(weight * incumbent[dataset] for dataset, weight in weights.items()) / total,
         candidate=sum(weight * candidate[dataset] for dataset, weight in weights.items()) / total,
     )
 

@@ -30,9 +30,11 @@ _AFTER_RUN: Final = """
         )
 """
 _AFTER_SCORE: Final = """
-    SELECT id FROM federation_federatedround
-    WHERE candidate_version_id = %s AND state = 'evaluating' AND NOT EXISTS (
-        SELECT FROM federation_evaluation WHERE version_id = %s AND finished_at IS NULL
+    SELECT id FROM federation_federatedround round
+    WHERE state = 'evaluating' AND %s IN (candidate_version_id, incumbent_version_id) AND NOT EXISTS (
+        SELECT FROM federation_evaluation
+        WHERE version_id IN (round.candidate_version_id, round.incumbent_version_id) AND finished_at IS NULL
+            AND dataset_id IN (SELECT dataset_id FROM federation_localrun WHERE federated_round_id = round.id)
     )
 """
 
@@ -52,11 +54,10 @@ def after_run(local_run: LocalRun) -> None:
 
 
 def after_score(evaluation: Evaluation) -> None:
-    """Once this is committed: let the gate decide when this was the last score of a round's candidate."""
+    """Once this is committed: let the gate decide when this was the last score that it waits for."""
 
     def look() -> None:
-        version_id = evaluation.version_id
-        for (round_id,) in scoping.ask_platform(_AFTER_SCORE, [version_id, version_id]):
+        for (round_id,) in scoping.ask_platform(_AFTER_SCORE, [evaluation.version_id]):
             coordinator.advance(FederatedRound(pk=round_id), about=SCORED)
 
     if evaluation.version_id is not None:

@@ -15,9 +15,9 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 
 from federation import dispatch as coordinator
-from federation.models import BaseModel, Evaluation, FederatedRound, Federation, LocalRun
+from federation.models import BaseModel, Campaign, Evaluation, FederatedRound, Federation, LocalRun
 from federation.services import base_models, evaluations, federations, local_runs
-from federation.states import LocalRunState, RoundState
+from federation.states import CAMPAIGN_LIVE, ROUND_LIVE, LocalRunState, RoundState
 from tenants import dispatch
 from tenants.failpoints import FailPoint, reach
 from tenants.ids import Identified
@@ -31,11 +31,12 @@ LEASED: tuple[type[Leased], ...] = (BaseModel, Dataset, Federation, LocalRun, Ev
 
 
 def reconcile() -> None:
-    """One look at everything: expired leases, unanswered messages, rounds that should have moved."""
+    """One look at everything: expired leases, unanswered messages, rounds and campaigns that should have moved."""
     for model in LEASED:
         _each(model.expired(), _take_back)
         _each(model.overdue(), dispatch.wake_worker)
     _each(_rounds_to_look_at(), coordinator.advance)
+    _each(_campaigns_between_rounds(), coordinator.advance_campaign)
 
 
 def _each(rows: Iterable[Row], handle: Callable[[Row], None]) -> None:
@@ -107,6 +108,11 @@ def _rounds_to_look_at() -> QuerySet[FederatedRound]:
     summed = Q(state=RoundState.AGGREGATING, state_changed_at__lt=_long_ago())
     scored = Q(state=RoundState.EVALUATING) & ~Exists(live_evaluations)
     return FederatedRound.objects.filter(late | trained | Exists(unchecked) | summed | scored)
+
+
+def _campaigns_between_rounds() -> QuerySet[Campaign]:
+    live_rounds = FederatedRound.objects.filter(campaign=OuterRef("pk"), state__in=ROUND_LIVE)
+    return Campaign.objects.filter(~Exists(live_rounds), state__in=CAMPAIGN_LIVE)
 
 
 def _long_ago() -> CombinedExpression:

@@ -8,11 +8,27 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 
-from federation.errors import FederationNotReady, QuorumOutOfReach, RoundInProgress
-from federation.models import Enrolment, Evaluation, FederatedRound, Federation, LocalRun
+from federation import dispatch as coordinator
+from federation.errors import (
+    CampaignInProgress,
+    FederationNotReady,
+    QuorumOutOfReach,
+    RoundInProgress,
+    RoundOfCampaign,
+)
+from federation.models import (
+    Campaign,
+    Enrolment,
+    Evaluation,
+    FederatedRound,
+    Federation,
+    LocalRun,
+    PrefixVersion,
+)
 from federation.services import admission, evaluations, gate
 from federation.services.admission import Admission
 from federation.states import (
+    CAMPAIGN_LIVE,
     EVALUATION_TRANSITIONS,
     ROUND_LIVE,
     EnrolmentState,
@@ -31,32 +47,40 @@ _TOO_LATE = "The round's deadline passed."
 _UNFINISHED_EVALUATION = tuple(state for state, targets in EVALUATION_TRANSITIONS.items() if targets)
 
 
-def start_round(*, federation: Federation, due_at: datetime | None = None) -> FederatedRound:
-    """Open a round from the published version and send every active tenant's local run to the workers.
+def start_round(
+    *, federation: Federation, due_at: datetime | None = None, campaign: Campaign | None = None
+) -> FederatedRound:
+    """Open a round and send every active tenant's local run to the workers.
 
-    A tenant that is at one of its limits is left out of this round, which its events tell.
+    It begins from the published version; in a campaign, from the last candidate. A tenant that is at one of its limits
+    is left out of this round, which its events tell.
 
-    Raises FederationNotReady, RoundInProgress and QuorumOutOfReach; then nothing has changed.
+    Raises FederationNotReady, CampaignInProgress, RoundInProgress and QuorumOutOfReach; then nothing has changed.
     """
     if federation.state != FederationState.READY:
         raise FederationNotReady(federation_id=federation.public_id, state=federation.state)
     with transaction.atomic():
         admission.one_at_a_time()
         federation.lock()
-        _check_free(federation)
+        _check_free(federation, campaign)
         parted = _parted(federation)
-        federated_round = _open(federation, federation.rules.round.quorum, due_at)
+        federated_round = _open(federation, due_at, campaign)
         for left_out in parted.left_out:
             admission.tell(federated_round, left_out)
         _queue_local_runs(federated_round, parted.admitted)
         federated_round.move_to(RoundState.TRAINING)
-        after = audit.fields(federated_round, "federation", "number", "state", "parent_version", "due_at")
+        after = audit.fields(
+            federated_round, "federation", "number", "state", "parent_version", "due_at", "campaign"
+        )
         audit.record(action="round.started", subject=federated_round, after=after)
         reach(FailPoint.ROUND_OPENED)
         return federated_round
 
 
-def _check_free(federation: Federation) -> None:
+def _check_free(federation: Federation, campaign: Campaign | None) -> None:
+    live = Campaign.objects.filter(federation=federation, state__in=CAMPAIGN_LIVE).first()
+    if live is not None and live != campaign:
+        raise CampaignInProgress(federation_id=federation.public_id, campaign_id=live.public_id)
     if FederatedRound.objects.filter(federation=federation, state__in=ROUND_LIVE).exists():
         raise RoundInProgress(federation_id=federation.public_id)
 
@@ -77,20 +101,32 @@ def _parted(federation: Federation) -> Admission:
     return parted
 
 
-def _open(federation: Federation, quorum: int, due_at: datetime | None) -> FederatedRound:
+def _open(federation: Federation, due_at: datetime | None, campaign: Campaign | None) -> FederatedRound:
+    published = federation.published.version
     last = FederatedRound.objects.filter(federation=federation).aggregate(number=Max("number"))["number"] or 0
     try:
         with transaction.atomic():
             return FederatedRound.objects.create(
                 federation=federation,
                 number=last + 1,
-                parent_version=federation.published.version,
-                quorum=quorum,
+                parent_version=_last_candidate(campaign) or published,
+                incumbent_version=published,
+                quorum=federation.rules.round.quorum,
                 deadline_at=_deadline(federation),
                 due_at=due_at,
+                campaign=campaign,
             )
     except IntegrityError:
         raise RoundInProgress(federation_id=federation.public_id) from None
+
+
+def _last_candidate(campaign: Campaign | None) -> PrefixVersion | None:
+    """Of the campaign's newest round that came to one and did not fail, whether or not it was published."""
+    if campaign is None:
+        return None
+    ended = campaign.rounds.filter(state__in=(RoundState.PUBLISHED, RoundState.KEPT)).order_by("-number")
+    newest = ended.select_related("candidate_version").first()
+    return newest.candidate_version if newest else None
 
 
 def _deadline(federation: Federation) -> datetime:
@@ -101,11 +137,12 @@ def _queue_local_runs(federated_round: FederatedRound, enrolments: Sequence[Enro
     taking_part = [
         (enrolment, enrolment.dataset) for enrolment in enrolments if enrolment.dataset is not None
     ]
-    evaluations.request(
-        federation=federated_round.federation,
-        version=federated_round.parent_version,
-        datasets=[dataset for _, dataset in taking_part],
-    )
+    if _is_evaluated(federated_round):
+        evaluations.request(
+            federation=federated_round.federation,
+            version=federated_round.incumbent_version,
+            datasets=[dataset for _, dataset in taking_part],
+        )
     local_runs = LocalRun.objects.bulk_create(
         LocalRun(
             tenant=enrolment.tenant,
@@ -117,6 +154,17 @@ def _queue_local_runs(federated_round: FederatedRound, enrolments: Sequence[Enro
         for enrolment, dataset in taking_part
     )
     dispatch.wake_workers(local_runs)
+
+
+def _is_evaluated(federated_round: FederatedRound) -> bool:
+    """Whether its candidate is scored: always, but in a campaign that evaluates every so many rounds."""
+    campaign = federated_round.campaign
+    return campaign is None or campaign.evaluates(_place(federated_round, campaign))
+
+
+def _place(federated_round: FederatedRound, campaign: Campaign) -> int:
+    """The round's place in its campaign, from 1."""
+    return campaign.rounds.filter(number__lte=federated_round.number).count()
 
 
 def close_training(*, federated_round: FederatedRound) -> None:
@@ -164,6 +212,8 @@ def end(*, federated_round: FederatedRound, state: RoundState, reason: str) -> N
     federated_round.move_to(state, reason=reason)
     after = {"state": state, "reason": reason}
     audit.record(action=f"round.{state}", subject=federated_round, before=before, after=after)
+    if federated_round.campaign is not None:
+        coordinator.advance_campaign(federated_round.campaign)
 
 
 def _end_stragglers(federated_round: FederatedRound) -> None:
@@ -173,7 +223,16 @@ def _end_stragglers(federated_round: FederatedRound) -> None:
 
 
 def begin_evaluation(*, federated_round: FederatedRound) -> None:
-    """The candidate is there: every tenant of the round scores it on its held-out rows, within another deadline."""
+    """The candidate is there: every tenant of the round scores it on its held-out rows, within another deadline.
+
+    In a campaign whose turn to evaluate it is not, the round ends here: the next one begins from its candidate.
+    """
+    campaign = federated_round.campaign
+    if campaign is not None and not _is_evaluated(federated_round):
+        place = f"Round {_place(federated_round, campaign)} of {campaign.n_rounds} of its campaign"
+        reason = f"{place}, which evaluates every {campaign.evaluate_every} rounds and the last: not scored."
+        end(federated_round=federated_round, state=RoundState.KEPT, reason=reason)
+        return
     evaluations.request(
         federation=federated_round.federation,
         version=federated_round.candidate_version,
@@ -183,7 +242,7 @@ def begin_evaluation(*, federated_round: FederatedRound) -> None:
 
 
 def conclude(*, federated_round: FederatedRound) -> None:
-    """When the candidate's evaluations have ended, or the deadline has passed: let the gate decide."""
+    """When the evaluations that the gate compares have ended, or the deadline has passed: let it decide."""
     unfinished = _unfinished_evaluations(federated_round)
     if not _may_move(federated_round, RoundState.EVALUATING, unfinished):
         return
@@ -202,6 +261,20 @@ def conclude(*, federated_round: FederatedRound) -> None:
 
 
 def cancel_round(*, federated_round: FederatedRound, actor: str) -> FederatedRound:
+    """End a round that was opened by itself.
+
+    Raises RoundOfCampaign, and RoundStateConflict when the round has ended already.
+    """
+    with transaction.atomic():
+        federated_round.lock()
+        if federated_round.campaign is not None and not federated_round.is_finished:
+            raise RoundOfCampaign(
+                round_id=federated_round.public_id, campaign_id=federated_round.campaign.public_id
+            )
+        return call_off(federated_round=federated_round, actor=actor)
+
+
+def call_off(*, federated_round: FederatedRound, actor: str) -> FederatedRound:
     """End the round now: nothing of it is published; running workers learn it with their next heartbeat.
 
     Raises RoundStateConflict when the round has ended already.
@@ -212,17 +285,22 @@ def cancel_round(*, federated_round: FederatedRound, actor: str) -> FederatedRou
         unfinished: list[tuple[Leased, str]] = [
             (run, LocalRunState.CANCELED) for run in _local_runs(federated_round) if not run.is_finished
         ]
-        unfinished += [(row, EvaluationState.CANCELED) for row in _unfinished_evaluations(federated_round)]
+        of_candidate = _unfinished_evaluations(federated_round).filter(
+            version=federated_round.candidate_version_id  # later rounds are compared with the incumbent too
+        )
+        unfinished += [(row, EvaluationState.CANCELED) for row in of_candidate]
         attempts.interrupt(unfinished, reason="The round was canceled.")
         return federated_round
 
 
 def _unfinished_evaluations(federated_round: FederatedRound) -> QuerySet[Evaluation]:
-    """Those of the candidate that have not ended."""
+    """Those at the round's tenants that have not ended, of both versions that the gate compares."""
     if federated_round.candidate_version_id is None:
         return Evaluation.objects.none()
     return Evaluation.objects.filter(
-        version_id=federated_round.candidate_version_id, state__in=_UNFINISHED_EVALUATION
+        version__in=(federated_round.candidate_version_id, federated_round.incumbent_version_id),
+        dataset__in=LocalRun.objects.filter(federated_round=federated_round).values("dataset"),
+        state__in=_UNFINISHED_EVALUATION,
     )
 
 

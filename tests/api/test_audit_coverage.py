@@ -20,6 +20,7 @@ from tests.factories import (
     SPECIFICATION,
     ApiKeyFactory,
     BaseModelFactory,
+    CampaignFactory,
     DatasetFactory,
     EnrolmentFactory,
     FederatedRoundFactory,
@@ -46,6 +47,7 @@ class Call:
     body: dict[str, Any] | None = None
     format: str = "json"
     enrolment: EnrolmentState | None = EnrolmentState.ACTIVE
+    besides: tuple[str, ...] = ()  # actions upon other things that go with it, with entries of their own
 
 
 _ENROLMENTS = "federations/<str:federation_id>/enrolments"
@@ -111,6 +113,12 @@ CALLS: dict[tuple[str, str], list[Call]] = {
         Call(OPERATOR, "enrolment.left"),
     ],
     ("post", "federations/<str:federation_id>/rounds"): [Call(OPERATOR, "round.started", {})],
+    ("post", "federations/<str:federation_id>/campaigns"): [
+        Call(OPERATOR, "campaign.started", {"n_rounds": 3}, besides=("round.started",))
+    ],
+    ("post", "campaigns/<str:campaign_id>/cancel"): [
+        Call(OPERATOR, "campaign.canceled", besides=("round.canceled",))
+    ],
     ("post", "federations/<str:federation_id>/roll-back"): [
         Call(OPERATOR, "prefix.rolled_back", {"version": "{other_version_id}"})
     ],
@@ -143,7 +151,7 @@ def test_every_operation_that_changes_something_has_a_call_here() -> None:
 
 def world(acme: Tenant, call: Call) -> dict[str, Identified]:
     """One of everything, by the path parameter that names it."""
-    federation, going = ready_federation(), ready_federation()
+    federation, going, chained = ready_federation(), ready_federation(), ready_federation()
     enrolment: Enrolment | None = None
     if call.enrolment is not None:
         dataset = DatasetFactory.create(tenant=acme) if call.enrolment == EnrolmentState.ACTIVE else None
@@ -154,6 +162,9 @@ def world(acme: Tenant, call: Call) -> dict[str, Identified]:
     UserFactory.create(username=KNOWN_PERSON)
     with scoping.platform():
         version, parent = federation.published.version, going.published.version
+        first = chained.published.version
+    campaign = CampaignFactory.create(federation=chained)
+    FederatedRoundFactory.create(parent_version=first, campaign=campaign)
     delivery = WebhookDeliveryFactory.create(endpoint__tenant=acme)
     rows: dict[str, Identified | None] = {
         "tenant_id": acme,
@@ -163,6 +174,7 @@ def world(acme: Tenant, call: Call) -> dict[str, Identified]:
         "base_model_id": BaseModelFactory.create(),
         "federation_id": federation,
         "enrolment_id": enrolment,
+        "campaign_id": campaign,
         "round_id": FederatedRoundFactory.create(parent_version=parent),
         "webhook_id": delivery.endpoint,
         "delivery_id": delivery,
@@ -207,8 +219,10 @@ def test_a_change_leaves_one_entry_with_actor_address_and_what_it_changed(
     answer: Any = getattr(client, method)(path, body, format=call.format, REMOTE_ADDR="192.0.2.44")
     assert 200 <= answer.status_code < 300, answer.content
     with scoping.platform():
-        [entry] = AuditEntry.objects.exclude(pk__in=known)
-    assert entry.action == call.action
+        left = {entry.action: entry for entry in AuditEntry.objects.exclude(pk__in=known)}
+        assert AuditEntry.objects.exclude(pk__in=known).count() == len(left)
+    assert set(left) == {call.action, *call.besides}
+    entry = left[call.action]
     assert entry.actor_kind == f"{call.by}_key"
     assert (entry.address, entry.request_id) == ("192.0.2.44", answer["X-Request-ID"])
     assert entry.object_id

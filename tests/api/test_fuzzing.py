@@ -31,6 +31,7 @@ from tests.factories import (
     SPECIFICATION,
     ApiKeyFactory,
     BaseModelFactory,
+    CampaignFactory,
     DatasetFactory,
     EnrolmentFactory,
     EvaluationFactory,
@@ -116,6 +117,7 @@ def ids(acme: Tenant, owner: Tenant | None) -> Ids:
     ended = FederatedRoundFactory.create(
         parent_version=start, candidate_version=grown, state="published", finished_at=grown.created_at
     )
+    campaign = CampaignFactory.create(federation=busy)
     RoundEventFactory.create(federated_round=live)
     ScheduleFactory.create(federation=free)
     runs = [LocalRunFactory.create(federated_round=live, enrolment=places[1]), LocalRunFactory.create()]
@@ -131,6 +133,7 @@ def ids(acme: Tenant, owner: Tenant | None) -> Ids:
         "base_model": [BaseModelFactory.create()],
         "federation": [free, busy],
         "enrolment": places,
+        "campaign": [campaign],
         "round": [live, ended],
         "local_run": runs,
         "version": [start, grown, parent],

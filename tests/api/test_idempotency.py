@@ -28,6 +28,7 @@ from tests.factories import (
     SPECIFICATION,
     ApiKeyFactory,
     BaseModelFactory,
+    CampaignFactory,
     EnrolmentFactory,
     FederatedRoundFactory,
     PrefixVersionFactory,
@@ -99,6 +100,8 @@ def federation_operations() -> dict[str, tuple[str, object]]:
         "create_federation": ("/api/v1/federations", made),
         "enrol": (f"{path}/enrolments", {"tenant": TenantFactory.create().public_id}),
         "start_round": (f"/api/v1/federations/{other.public_id}/rounds", {}),
+        "start_campaign": (f"/api/v1/federations/{ready_federation().public_id}/campaigns", {"n_rounds": 3}),
+        "cancel_campaign": (f"/api/v1/campaigns/{CampaignFactory.create().public_id}/cancel", {}),
         "cancel_round": (f"/api/v1/rounds/{live.public_id}/cancel", {}),
         "roll_back": (f"{path}/roll-back", {"version": grown.public_id}),
     }

@@ -17,6 +17,7 @@ from tenants.models import Tenant
 from tests.factories import (
     ApiKeyFactory,
     BaseModelFactory,
+    CampaignFactory,
     EnrolmentFactory,
     EvaluationFactory,
     FederatedRoundFactory,
@@ -48,6 +49,7 @@ def of_acme(acme: Tenant) -> dict[str, Identified]:
         "base_model_id": BaseModelFactory.create(state="registering"),
         "federation_id": federation,
         "enrolment_id": enrolment,
+        "campaign_id": CampaignFactory.create(federation=federation),
         "round_id": federated_round,
         "local_run_id": LocalRunFactory.create(federated_round=federated_round, enrolment=enrolment),
         "version_id": version,

@@ -72,6 +72,7 @@ def _streams_end_at_once(settings: Settings) -> None:
 def ids(acme: Tenant) -> dict[str, str]:
     """One of everything that Acme sees, by the path parameter that names it."""
     rows = world(acme, Call(TENANT, "", enrolment=EnrolmentState.ACTIVE))
+    EnrolmentFactory.create(federation=rows["campaign_id"].federation, tenant=acme)  # type: ignore[attr-defined]
     run = LocalRunFactory.create(federated_round=rows["round_id"], enrolment__tenant=acme)
     rows |= {"local_run_id": run, "version_id": rows["other_version_id"]}
     return {name: row.public_id for name, row in rows.items()}

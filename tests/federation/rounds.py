@@ -74,10 +74,13 @@ def train_all(federated_round: FederatedRound) -> None:
 
 
 def score_all(federated_round: FederatedRound, *, parent: float, candidate: float) -> None:
-    """Every tenant measures the parent (if not yet) and the candidate; the coordinator looks at the round."""
+    """Every tenant measures both versions, where it has not yet; the coordinator looks at the round.
+
+    `parent` is the score of what the gate compares with: the parent, but in campaigns.
+    """
     federated_round = reload(federated_round)
     for version, accuracy in [
-        (federated_round.parent_version, parent),
+        (federated_round.incumbent_version, parent),
         (federated_round.candidate_version, candidate),
     ]:
         with scoping.platform():

@@ -11,6 +11,7 @@ from tenants import scoping
 from tenants.transitions import Stateful
 from tests.factories import (
     BaseModelFactory,
+    CampaignFactory,
     DatasetFactory,
     EvaluationFactory,
     FederatedRoundFactory,
@@ -23,6 +24,7 @@ FACTORIES = {
     factory._meta.model: factory
     for factory in (
         BaseModelFactory,
+        CampaignFactory,
         DatasetFactory,
         EvaluationFactory,
         FederatedRoundFactory,

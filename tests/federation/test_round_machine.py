@@ -296,7 +296,7 @@ class RoundMachine(RuleBasedStateMachine):
 
     def evaluated(self) -> None:
         model = self.model
-        if not model.is_late and len(model.scores) < N_TENANTS:
+        if not model.is_late and min(len(model.scores), len(self.parent_scores)) < N_TENANTS:
             return
         both = [tenant for tenant in model.scores if tenant in self.parent_scores]
         if len(both) < QUORUM:
