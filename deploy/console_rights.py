@@ -20,6 +20,7 @@ _READ: Final = {
     "tenants.view_tenant": Resource.TENANTS,
     "tenants.view_tenantlimits": Resource.LIMITS,
     "federation.view_basemodel": Resource.BASE_MODELS,
+    "federation.view_campaign": Resource.ROUNDS,
     "federation.view_enrolment": Resource.ENROLMENTS,
     "federation.view_evaluation": Resource.ROUNDS,
     "federation.view_federatedround": Resource.ROUNDS,

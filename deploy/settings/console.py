@@ -28,6 +28,7 @@ _NAVIGATION: list[dict[str, Any]] = [
         "title": "Federated learning",
         "items": [
             _rows("Federations", "hub", "federation.federation"),
+            _rows("Campaigns", "repeat", "federation.campaign"),
             _rows("Rounds", "cycle", "federation.federatedround"),
             _rows("Prefix versions", "layers", "federation.prefixversion"),
             _rows("Publish records", "receipt_long", "federation.publishrecord"),

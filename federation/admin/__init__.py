@@ -2,6 +2,7 @@
 
 from federation.admin import (
     base_models,
+    campaigns,
     dashboard,
     enrolments,
     federations,
@@ -15,6 +16,7 @@ from federation.admin import (
 
 __all__ = [
     "base_models",
+    "campaigns",
     "dashboard",
     "enrolments",
     "federations",

@@ -15,10 +15,11 @@ from django.views.decorators.http import require_safe
 from federation.admin.federation_form import FederationForm
 from federation.models import Federation, Schedule
 from federation.selectors import charts, standing, visibility
+from federation.selectors.campaigns import newest_campaigns
 from federation.selectors.progress import live_rounds
 from federation.services.rounds import start_round
 from federation.services.schedules import next_times
-from federation.states import ROUND_LIVE, EnrolmentState, FederationState
+from federation.states import CAMPAIGN_LIVE, ROUND_LIVE, EnrolmentState, FederationState
 from tenants.admin.row_actions import Done, RowAction
 from tenants.admin.rows import ServiceRows, change_url, require
 
@@ -32,6 +33,7 @@ def _can_start(federation: Federation) -> bool:
     return (
         federation.state == FederationState.READY
         and not federation.rounds.filter(state__in=ROUND_LIVE).exists()
+        and not federation.campaigns.filter(state__in=CAMPAIGN_LIVE).exists()
     )
 
 
@@ -134,6 +136,7 @@ def _shown(federation: Federation) -> dict[str, Any]:
         "tenants": tenants,
         "n_active": sum(place.enrolment.state == EnrolmentState.ACTIVE for place in tenants),
         "versions": standing.versions(federation=federation, published=published, chart=accuracy),
+        "campaigns": newest_campaigns(federation=federation),
         "rounds": standing.newest_rounds(federation=federation),
         "schedule": schedule,
         "next_times": next_times(schedule) if schedule else [],

@@ -39,7 +39,9 @@ class FederatedRoundRows(ServiceRows):
             question="Cancel {row}? Training ends now and nothing of the round is published.",
             permission="federation.change_federatedround",
             run=_cancel,
-            is_offered=lambda federated_round: not federated_round.is_finished,
+            is_offered=lambda federated_round: (
+                not federated_round.is_finished and federated_round.campaign_id is None
+            ),
             style="danger",
         ),
     )

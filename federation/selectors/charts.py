@@ -9,7 +9,7 @@ from federation.selectors.measures import measure_rounds
 from federation.states import EvaluationState
 
 BASE = "base"
-MOST = 30  # versions or rounds in one chart: the newest
+MOST = 30  # versions or rounds in one chart: the newest, and the published version
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ def label_of(number: int | None) -> str:
 def accuracy_by_version(*, federation: Federation) -> AccuracyChart:
     """Each tenant's held-out accuracy by version; of a tenant that changed its dataset the latest score counts."""
     newest = PrefixVersion.objects.filter(federation=federation).order_by("-number")
-    numbers = sorted(newest.values_list("number", flat=True)[:MOST])
+    pointer = getattr(federation, "published", None)
+    published = {pointer.version.number} if pointer else set()  # a long campaign leaves it behind
+    numbers = sorted({*newest.values_list("number", flat=True)[:MOST], *published})
     labels = [BASE, *map(label_of, numbers)]
     scores: dict[str, dict[str, float]] = {}
     for tenant, number, accuracy in _completed(federation).values_list(
@@ -80,7 +82,6 @@ def accuracy_by_version(*, federation: Federation) -> AccuracyChart:
     ):
         scores.setdefault(tenant, {})[label_of(number)] = accuracy or 0.0
     columns = [[line[label] for line in scores.values() if label in line] for label in labels]
-    pointer = getattr(federation, "published", None)
     return AccuracyChart(
         labels=labels,
         published=label_of(pointer.version.number) if pointer else "",

@@ -34,12 +34,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """One tenant's local run, with its held-out accuracy before, after its own training, and with the candidate."""
+    """One tenant's local run, with its held-out accuracy before and after its own training, and with both versions that
+    the gate compares.
+    """
 
     local_run: LocalRun
     fraction: float
     before: float | None
     after: float | None
+    incumbent: float | None
     candidate: float | None
     candidate_state: str
 
@@ -76,10 +79,10 @@ class RoundProgress:
         return sum(run.local_run.state == LocalRunState.ACCEPTED for run in self.runs)
 
     @property
-    def mean_before(self) -> float | None:
-        """The parent version's mean over the tenants that the candidate was scored by, or over all before that."""
+    def mean_incumbent(self) -> float | None:
+        """The incumbent's mean over the tenants that the candidate was scored by, or over all before that."""
         scored = [run for run in self.runs if run.candidate is not None] or self.runs
-        return _mean(run.before for run in scored)
+        return _mean(run.incumbent for run in scored)
 
     @property
     def mean_candidate(self) -> float | None:
@@ -118,13 +121,14 @@ def round_progress(*, federated_round: FederatedRound) -> RoundProgress:
     """The round as it is now."""
     runs = LocalRun.objects.filter(federated_round=federated_round).select_related("tenant", "dataset")
     before = _scores(federated_round.parent_version)
+    incumbent = _scores(federated_round.incumbent_version)
     candidate = _scores(federated_round.candidate_version)
     events = visibility.round_events(federated_round=federated_round).select_related("tenant")
     ended_at = federated_round.finished_at or timezone.now()
     return RoundProgress(
         federated_round=federated_round,
         phases=_phases(federated_round),
-        runs=[_run(run, before, candidate) for run in runs.order_by("tenant__name")],
+        runs=[_run(run, before, incumbent, candidate) for run in runs.order_by("tenant__name")],
         events=list(events.order_by("-id")[:_N_EVENTS]),
         seconds=(ended_at - federated_round.opened_at).total_seconds(),
     )
@@ -139,14 +143,21 @@ def _scores(version: PrefixVersion | None) -> dict[object, Evaluation]:
     return {evaluation.dataset_id: evaluation for evaluation in asked}
 
 
-def _run(run: LocalRun, before: dict[object, Evaluation], candidate: dict[object, Evaluation]) -> RunProgress:
+def _run(
+    run: LocalRun,
+    before: dict[object, Evaluation],
+    incumbent: dict[object, Evaluation],
+    candidate: dict[object, Evaluation],
+) -> RunProgress:
     measured = run.metrics.get("scores") or {}
     parent, scored = before.get(run.dataset_id), candidate.get(run.dataset_id)
+    compared = incumbent.get(run.dataset_id)
     return RunProgress(
         local_run=run,
         fraction=_fraction(run),
         before=parent.accuracy if parent else (measured.get("before") or {}).get("accuracy"),
         after=(measured.get("after") or {}).get("accuracy"),
+        incumbent=compared.accuracy if compared else None,
         candidate=scored.accuracy if scored else None,
         candidate_state=scored.state if scored else "",
     )

@@ -19,6 +19,7 @@ from django.utils import timezone
 from deploy.console_rights import MEMBER_RIGHTS
 from federation.models import (
     BaseModel,
+    Campaign,
     Enrolment,
     Evaluation,
     FederatedRound,
@@ -43,6 +44,7 @@ from tenants.states import Role, TenantState
 from tests.factories import (
     ApiKeyFactory,
     BaseModelFactory,
+    CampaignFactory,
     DatasetFactory,
     EnrolmentFactory,
     MembershipFactory,
@@ -64,6 +66,7 @@ FOR_THE_PLATFORM = {User, Group, PublishRecord}
 FOR_EVERY_ROLE: set[type[Model]] = {
     *(
         BaseModel,
+        Campaign,
         Dataset,
         Enrolment,
         Evaluation,
@@ -115,7 +118,7 @@ def _of_acme(acme: Tenant) -> Iterator[Model]:
 
 def _of_federation(federation: Federation) -> Iterator[Model]:
     yield federation
-    for model in (Enrolment, Evaluation, FederatedRound, PrefixVersion, PublishRecord, Schedule):
+    for model in (Campaign, Enrolment, Evaluation, FederatedRound, PrefixVersion, PublishRecord, Schedule):
         yield from cast(Any, model).objects.filter(federation=federation)
 
 
@@ -139,6 +142,7 @@ def world(acme: Tenant, globex: Tenant) -> World:
     for federation in (shared, secret):
         Federation.objects.filter(pk=federation.pk).update(name=f"{federation.name} of many")
         ScheduleFactory.create(federation=federation)
+        CampaignFactory.create(federation=federation, state="completed", finished_at=timezone.now())
         done = rounds.start(federation)
         rounds.train_all(done)
         rounds.score_all(done, parent=0.7, candidate=0.8)
@@ -171,6 +175,7 @@ def globex_alone(globex: Tenant) -> FederatedRound:
     federation = ready_federation(n_tenants=0, quorum=1)
     EnrolmentFactory.create(tenant=globex, federation=federation)
     ScheduleFactory.create(federation=federation)
+    CampaignFactory.create(federation=federation, state="completed", finished_at=timezone.now())
     ApiKeyFactory.create(tenant=globex)
     MembershipFactory.create(tenant=globex)
     for _ in range(2):  # the first webhook is deleted by a button

@@ -12,6 +12,7 @@ from federation.models import (
 from tenants import scoping
 from tests.factories import (
     ApiKeyFactory,
+    CampaignFactory,
     MembershipFactory,
     PublishRecordFactory,
     ScheduleFactory,
@@ -62,6 +63,9 @@ def published_round(federation: Federation) -> FederatedRound:
 @pytest.fixture
 def rows_of_all_kinds(published_round: FederatedRound) -> None:
     """At least one row of every model that has a page."""
+    CampaignFactory.create(
+        federation=published_round.federation, state="completed", finished_at=published_round.finished_at
+    )
     ScheduleFactory.create(federation=published_round.federation)
     MembershipFactory.create()
     ApiKeyFactory.create()

@@ -12,8 +12,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from federation import tasks
 from federation.models import (
     BaseModel,
+    Campaign,
     Enrolment,
     FederatedRound,
     Federation,
@@ -29,6 +31,7 @@ from tenants.models import ApiKey, Membership, Tenant
 from tests.factories import (
     ApiKeyFactory,
     MembershipFactory,
+    PrefixVersionFactory,
     PublishRecordFactory,
     ScheduleFactory,
     UserFactory,
@@ -51,7 +54,7 @@ from tests.federation.console import (
 def test_every_list_and_every_row_has_a_page_without_anything_from_outside(
     operator: Client, rows_of_all_kinds: None
 ) -> None:
-    assert len(PAGES) == 17
+    assert len(PAGES) == 18
     for model in PAGES:
         page = text_of(operator.get(list_url(model)))
         assert "result_list" in page, model
@@ -198,12 +201,14 @@ def test_a_viewer_sees_everything_and_can_change_nothing(
         version = PrefixVersion.objects.get(federation=federation, number=0)
         key, enrolment = ApiKey.objects.get(), Enrolment.objects.select_related("tenant").first()
         membership, schedule = Membership.objects.get(), Schedule.objects.get()
+        campaign = Campaign.objects.get()
     assert enrolment is not None
     for page in (reverse("admin:index"), change_url(federation), change_url(live)):
         assert 'method="post" action="/console/federation' not in text_of(viewer.get(page))
     for url in (
         action_url(federation, "start_round"),
         action_url(live, "cancel"),
+        action_url(campaign, "cancel"),
         action_url(version, "roll_back"),
         action_url(schedule, "remove"),
         action_url(enrolment, "leave"),
@@ -213,7 +218,7 @@ def test_a_viewer_sees_everything_and_can_change_nothing(
         action_url(membership, "remove"),
         *(
             add_url(model)
-            for model in (Tenant, BaseModel, Federation, Enrolment, Schedule, ApiKey, Membership)
+            for model in (Tenant, BaseModel, Campaign, Federation, Enrolment, Schedule, ApiKey, Membership)
         ),
     ):
         assert viewer.post(url).status_code == 403, url
@@ -291,7 +296,7 @@ def test_a_finished_round_tells_phases_scores_and_its_reason(
     progress = response.context_data["progress"]
     assert [phase.status for phase in progress.phases] == ["done"] * 4
     assert progress.n_accepted == 3
-    assert (progress.mean_before, progress.mean_candidate) == (pytest.approx(0.7), pytest.approx(0.8))
+    assert (progress.mean_incumbent, progress.mean_candidate) == (pytest.approx(0.7), pytest.approx(0.8))
     assert page.count("80.0 %") >= 3
     assert "+10.0" in page
     assert "The gate published the candidate" in page
@@ -334,6 +339,49 @@ def test_the_charts_of_a_federation_hold_its_numbers(
     assert shown["gain"] is None  # nobody has measured the base model
     assert [entry.is_published for entry in shown["versions"]] == [True, False]
     assert 'id="accuracy-data"' in text_of(response)
+
+
+def test_a_campaign_is_started_watched_and_canceled_on_its_federations_page(
+    operator: Client, federation: Federation
+) -> None:
+    form = {"federation": str(federation.pk), "n_rounds": "30", "patience": "5", "evaluate_every": "1"}
+    started = operator.post(add_url(Campaign), form, follow=True)
+    assert "The campaign of 30 rounds of" in text_of(started)
+    with scoping.platform():
+        campaign = Campaign.objects.get(federation=federation)
+        live = FederatedRound.objects.get(campaign=campaign)
+    rounds.train_all(live)
+    rounds.score_all(live, parent=0.5, candidate=0.75)
+    tasks.advance_campaign(campaign.public_id)
+    page = text_of(operator.get(change_url(federation)))
+    assert "1 of 30" in page
+    assert "75.0 %" in page
+    assert action_url(federation, "start_round") not in page
+    with scoping.platform():
+        live = FederatedRound.objects.get(campaign=campaign, finished_at=None)
+    of_round = text_of(operator.get(change_url(live)))
+    assert change_url(campaign) in of_round
+    assert action_url(live, "cancel") not in of_round
+    operator.post(action_url(campaign, "cancel"))
+    with scoping.platform():
+        canceled = Campaign.objects.get()
+    assert (canceled.state, canceled.state_reason) == ("canceled", f"Canceled by {OPERATOR}.")
+    assert rounds.reload(live).state == RoundState.CANCELED
+
+
+def test_the_published_version_stays_in_the_chart_however_many_follow(
+    operator: Client, published_round: FederatedRound
+) -> None:
+    federation = published_round.federation
+    for number in range(2, 41):
+        PrefixVersionFactory.create(
+            federation=federation, number=number, parent=published_round.parent_version
+        )
+    response = operator.get(change_url(federation))
+    assert isinstance(response, TemplateResponse)
+    assert response.context_data is not None
+    assert response.context_data["accuracy"]["labels"] == ["base", "v1", *(f"v{n}" for n in range(11, 41))]
+    assert response.context_data["published_mean"] == pytest.approx(0.8)
 
 
 def test_a_chart_shows_the_loss_of_every_run_of_the_newest_round(

@@ -9,6 +9,7 @@
     dark: ["#56b4e9", "#ff9a4d", "#2fd0a0", "#f0a6ca", "#f0e442", "#9ecbff", "#c9a6ff", "#c4c4c4"],
   };
   const MARKERS = ["circle", "triangle", "rect", "rectRot", "star", "crossRot", "cross", "dash"];
+  const MANY = 16; // versions: with more, markers hide the lines
   const DASHES = [[], [6, 3], [2, 3], [10, 3, 2, 3]];
 
   const charts = new Map();
@@ -78,13 +79,14 @@
 
   function accuracy(data, colours) {
     const label = (name) => (name === data.published ? [name, "published"] : name);
+    const isMany = data.labels.length > MANY;
     const mean = {
       label: "mean of tenants",
       data: data.mean,
       borderColor: colours.strong,
       backgroundColor: colours.strong,
       borderWidth: 3.5,
-      pointRadius: 4,
+      pointRadius: data.labels.map((name) => (name === data.published ? 7 : isMany ? 0 : 4)),
       pointStyle: "circle",
       spanGaps: true,
       order: -1,
@@ -93,6 +95,7 @@
       label: line.name,
       data: line.values,
       ...tenantStyle(colours, index),
+      ...(isMany ? { pointRadius: 0 } : {}),
     }));
     const told = (item) => {
       const over = item.datasetIndex === 0 ? ` (${data.n_scores[item.dataIndex]} tenants)` : "";
