@@ -16,5 +16,8 @@ TENANT_NAMES: Final[Mapping[str, str]] = {
 
 SPECIFICATION: Final[dict[str, Any]] = {
     **EXAMPLE.as_json(),
+    # Three rounds, as people watch them: longer ones, with the scores before and after each tenant's training.
+    "training": {"n_steps": 12},
+    "evaluation": {},
     "round": {"quorum": 2, "deadline_seconds": 900},
 }

@@ -4,10 +4,11 @@ import json
 from typing import Any, ClassVar
 
 from django import forms
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from federation.errors import SpecificationInvalid
 from federation.models import BaseModel, Federation
+from federation.presets import PRESETS
 from federation.services.federations import create_federation
 from federation.specification import EXAMPLE, parse_specification
 from federation.states import BaseModelState
@@ -19,6 +20,13 @@ class IndentedJson(json.JSONEncoder):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "indent": 2, "ensure_ascii": False, "sort_keys": False})
+
+
+def _texts() -> str:
+    """Each preset's specification as the form shows it, for the script that fills it in."""
+    return json.dumps(
+        {preset.name: IndentedJson().encode(preset.specification.as_json()) for preset in PRESETS}
+    )
 
 
 class FederationForm(ServiceForm):
@@ -37,6 +45,13 @@ class FederationForm(ServiceForm):
 
     name = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget())
     base_model = row_choice(help_text="One that a worker has read and found usable.")
+    preset = forms.ChoiceField(
+        choices=[(preset.name, preset.name) for preset in PRESETS],
+        required=False,
+        widget=UnfoldAdminSelectWidget(attrs={"data-fills": "id_specification", "data-texts": _texts()}),
+        help_text="Fills the specification below: "
+        + " ".join(f"<b>{preset.name}</b>: {preset.description}" for preset in PRESETS),
+    )
     specification = forms.JSONField(
         encoder=IndentedJson,
         initial=EXAMPLE.as_json,
@@ -57,4 +72,5 @@ class FederationForm(ServiceForm):
 
     def call_service(self) -> Federation:
         """Make the federation. Raises FederationNameTaken, BaseModelNotReady and SpecificationInvalid."""
-        return create_federation(**self.cleaned_data)
+        wanted = ("name", "base_model", "specification")
+        return create_federation(**{name: self.cleaned_data[name] for name in wanted})

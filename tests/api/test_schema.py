@@ -55,6 +55,7 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         GET /tenants/{tenant_id}/limits/standing|GET /tenants/{tenant_id}/usage
         GET /datasets|POST /datasets|GET /datasets/{dataset_id}|DELETE /datasets/{dataset_id}
         GET /base-models|POST /base-models|GET /base-models/{base_model_id}
+        GET /federation-presets
         GET /federations|POST /federations|GET /federations/{federation_id}|PUT /federations/{federation_id}
         GET /federations/{federation_id}/enrolments|POST /federations/{federation_id}/enrolments
         GET /federations/{federation_id}/enrolments/{enrolment_id}

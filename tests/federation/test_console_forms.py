@@ -11,7 +11,9 @@ from django.contrib.admin.models import LogEntry
 from django.template.response import TemplateResponse
 from django.test import Client
 from django.urls import reverse
+from django.utils.html import escape
 
+from federation.admin.federation_form import IndentedJson
 from federation.models import (
     BaseModel,
     Enrolment,
@@ -19,6 +21,7 @@ from federation.models import (
     Federation,
     Schedule,
 )
+from federation.presets import PRESETS
 from federation.selectors import standing
 from federation.services import schedules
 from federation.services.schedules import next_times
@@ -68,6 +71,15 @@ def test_a_federation_is_made_from_the_example(operator: Client) -> None:
     assert made.rules.round.quorum == 2
     taken = operator.post(add_url(Federation), body)
     assert "exists already" in errors_of(taken)["name"]
+
+
+def test_the_form_offers_presets_and_begins_with_the_first(operator: Client) -> None:
+    page = text_of(operator.get(add_url(Federation)))
+    assert 'data-fills="id_specification"' in page
+    for preset in PRESETS:
+        assert f'<option value="{preset.name}"' in page
+    text = IndentedJson().encode(PRESETS[0].specification.as_json())
+    assert escape(text) in page
 
 
 @pytest.mark.parametrize(

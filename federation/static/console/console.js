@@ -17,6 +17,14 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// A choice that fills another field with the text that goes with it.
+document.addEventListener("change", (event) => {
+  const choice = event.target.closest("[data-fills]");
+  if (choice) {
+    document.getElementById(choice.dataset.fills).value = JSON.parse(choice.dataset.texts)[choice.value];
+  }
+});
+
 // A second click while the first is on its way would only be refused.
 document.addEventListener("submit", (event) => {
   if (event.target.closest("dialog")) {
