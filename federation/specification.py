@@ -4,13 +4,14 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from federation.errors import SpecificationInvalid
 from federation.methods import MethodSettings, PrefixSettings
 from federation.sections import Section, Text
 
 TEXT_MARK = "{text}"
+MAX_ADAMW_LEARNING_RATE = 0.05
 MAX_ROWS_OF_A_LOCAL_RUN = 200_000  # they are held in memory, tokenized
 
 
@@ -50,11 +51,41 @@ Task = Annotated[LabelTask | CompletionTask, Field(discriminator="kind")]
 class Training(Section):
     """One tenant's local training in one round."""
 
-    learning_rate: float = Field(5e-3, gt=0, le=0.05)
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="Neither keeps anything between rounds.")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        validate_default=True,
+        description="With adamw at most 0.05, and null is what suits the method; sgd needs one.",
+    )
     n_steps: int = Field(12, ge=1, le=100_000)
     batch_size: int = Field(8, ge=1, le=1_024)
     gradient_clip: float = Field(1.0, gt=0, le=1_000)
     seed: int = Field(0, ge=0, le=2**31 - 1)
+    proximal: float = Field(
+        0.0,
+        ge=0,
+        le=1_000,
+        description="FedProx's mu (Li et al. 2020, arXiv 1812.06127): half of it times the squared distance from the "
+        "parent version is added to the loss.",
+    )
+    calibrate_labels: bool = Field(
+        False,
+        description="Label tasks only: train on the label words' first tokens alone, with the log of the tenant's own "
+        "label counts added to their logits (Menon et al. 2021, arXiv 2007.07314; FedLC, Zhang et al. 2022, arXiv "
+        "2209.00189). The counts stay with the tenant. It helps with few long rounds and harms many short ones.",
+    )
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _suits_the_optimizer(cls, rate: float | None, others: ValidationInfo) -> float | None:
+        if others.data.get("optimizer") == "sgd":
+            if rate is None:
+                raise ValueError("sgd needs one")
+        elif rate is not None and rate > MAX_ADAMW_LEARNING_RATE:
+            raise ValueError(f"with adamw it must be at most {MAX_ADAMW_LEARNING_RATE}")
+        return rate
 
     @model_validator(mode="after")
     def _rows_fit_in_memory(self) -> Self:
@@ -116,9 +147,21 @@ class FederationSpecification(Section):
     gate: Gate = Gate()
     evaluation: Held = Held()
 
+    @model_validator(mode="after")
+    def _labels_can_be_calibrated(self) -> Self:
+        if self.training.calibrate_labels and not isinstance(self.task, LabelTask):
+            raise ValueError("training.calibrate_labels needs a task of kind label")
+        return self
+
     def as_json(self) -> dict[str, Any]:
         """The form that is stored and sent."""
         return self.model_dump(mode="json")
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate that is set, or else the method's own."""
+        rate = self.training.learning_rate
+        return self.method.default_learning_rate if rate is None else rate
 
     @property
     def max_relative_norm(self) -> float:

@@ -209,6 +209,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "EvaluationState": "federation.states.EvaluationState",
         "FederationState": "federation.states.FederationState",
         "LocalRunState": "federation.states.LocalRunState",
+        "Optimizer": ["adamw", "sgd"],
         "PrincipalKind": "api.authentication.PrincipalKind",
         "Priority": "federation.states.Priority",
         "Right": "tenants.rights.RIGHT_CHOICES",

@@ -10,6 +10,8 @@ class MethodSection(Section):
 
     # The most that an update's norm may be of its parent version's, where the specification does not say.
     default_max_relative_norm: ClassVar[float]
+    # For AdamW, where the specification does not say.
+    default_learning_rate: ClassVar[float]
     # A version is a model of its own, and no adapter beside the base.
     is_whole_model: ClassVar[bool] = False
 

@@ -13,6 +13,7 @@ class PrefixSettings(MethodSection):
 
     # Honest updates are at about 0.02; from about 0.3 on, a mean of prefixes no longer acts like its parts.
     default_max_relative_norm: ClassVar[float] = 0.3
+    default_learning_rate: ClassVar[float] = 5e-3
 
     kind: Literal["prefix"]
     n_virtual_tokens: int = Field(

@@ -120,7 +120,7 @@ def test_the_specification_is_described_to_its_last_field(document: dict[str, An
     assert schemas["Federation"]["properties"]["specification"] == reference
     assert schemas["NewFederationRequest"]["properties"]["specification"] == reference
     assert schemas["FederationSpecification"]["required"] == ["method", "task"]
-    assert schemas["Training"]["properties"]["learning_rate"]["maximum"] == 0.05
+    assert schemas["Training"]["properties"]["n_steps"]["maximum"] == 100_000
 
 
 def test_an_upload_is_described_as_a_form_with_a_file(document: dict[str, Any]) -> None:

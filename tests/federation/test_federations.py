@@ -61,6 +61,14 @@ def changed(**sections: Any) -> dict[str, Any]:
         (changed(aggregation={"rule": "loudest"}), "aggregation.rule"),
         (changed(training={"learning_rate": float("nan")}), "training.learning_rate"),
         (changed(training={"learning_rate": 0.1}), "training.learning_rate"),
+        (changed(training={"optimizer": "sgd"}), "training.learning_rate"),
+        (changed(training={"optimizer": "sgd", "learning_rate": 11.0}), "training.learning_rate"),
+        (changed(training={"optimizer": "lion"}), "training.optimizer"),
+        (changed(training={"proximal": -1.0}), "training.proximal"),
+        (
+            changed(task={"kind": "completion", "max_tokens": 64}, training={"calibrate_labels": True}),
+            "specification",
+        ),
         (changed(round={"quorum": 0}), "round.quorum"),
         (
             changed(task={"kind": "label", "template": "{text}", "label_words": {"a": " x"}}),

@@ -38,3 +38,15 @@ def test_the_prompt_is_the_cut_text_in_the_template_braces_and_all() -> None:
 def test_reads_a_completion_task() -> None:
     raw = {**SPECIFICATION, "task": {"kind": "completion", "max_tokens": 64}}
     assert parse_specification(raw).task == CompletionTask(kind="completion", max_tokens=64)
+
+
+def test_what_the_method_suits_holds_where_nothing_is_set() -> None:
+    training = {name: value for name, value in SPECIFICATION["training"].items() if name != "learning_rate"}
+    open_ended = {**SPECIFICATION, "training": training, "aggregation": {}}
+    prefix = parse_specification(open_ended)
+    full = parse_specification({**open_ended, "method": {"kind": "full"}})
+    assert (prefix.learning_rate, prefix.max_relative_norm) == (5e-3, 0.3)
+    assert full.learning_rate < prefix.learning_rate
+    assert full.max_relative_norm < prefix.max_relative_norm
+    chosen = parse_specification({**open_ended, "training": {"optimizer": "sgd", "learning_rate": 1.0}})
+    assert chosen.learning_rate == 1.0

@@ -1,6 +1,7 @@
 """Local training: what it changes, what it leaves alone, and that it can be repeated."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from federation.specification import CompletionTask, FederationSpecification
 from tests.training_workers.conftest import CPU_BFLOAT16
 from training_workers import errors
+from training_workers.data import make_batch
 from training_workers.evaluation import evaluate
 from training_workers.examples import CompletionExample, Example
 from training_workers.loading import BaseModel, load_base_model
@@ -136,3 +138,82 @@ def test_completions_are_learned_too(
     after = evaluate(tiny_base, method, trained, pairs, specification)
     assert after.loss < 0.5 * before.loss
     assert after.accuracy > before.accuracy
+
+
+def _changed(specification: FederationSpecification, **training: Any) -> FederationSpecification:
+    return specification.model_copy(update={"training": specification.training.model_copy(update=training)})
+
+
+def test_one_step_of_sgd_is_the_gradient_times_the_rate(
+    tiny_base: BaseModel,
+    method: Method,
+    start: dict[str, Tensor],
+    reviews: list[Example],
+    specification: FederationSpecification,
+) -> None:
+    plain = _changed(
+        specification, optimizer="sgd", learning_rate=2.0, n_steps=1, batch_size=24, gradient_clip=1000.0
+    )
+    update = train_locally(tiny_base, method, start, reviews, plain, seed=0).update["prompt_embeddings"]
+    prefix = start["prompt_embeddings"].clone().requires_grad_()
+    encoded = tiny_base.encode(reviews, plain.task, n_positions=method.n_positions)
+    batch = make_batch(encoded, device=tiny_base.runtime.device)
+    logits = method.logits(tiny_base, {"prompt_embeddings": prefix}, batch)
+    torch.nn.functional.cross_entropy(logits, batch.targets).backward()  # type: ignore[no-untyped-call]
+    assert prefix.grad is not None
+    torch.testing.assert_close(update, -2.0 * prefix.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_fedprox_pulls_back_by_mu_times_the_way_gone(
+    tiny_base: BaseModel,
+    method: Method,
+    start: dict[str, Tensor],
+    reviews: list[Example],
+    specification: FederationSpecification,
+) -> None:
+    """With one row every batch is the same: two steps of SGD differ by mu times the first one, times the rate."""
+
+    def update(**changes: Any) -> Tensor:
+        steps = _changed(
+            specification,
+            **{"optimizer": "sgd", "learning_rate": 0.1, "batch_size": 1, "gradient_clip": 1e3, **changes},
+        )
+        outcome = train_locally(tiny_base, method, start, reviews[:1], steps, seed=0)
+        return outcome.update["prompt_embeddings"].double()
+
+    first, free, held = update(n_steps=1), update(n_steps=2), update(n_steps=2, proximal=0.5)
+    torch.testing.assert_close(free - held, 0.1 * 0.5 * first, rtol=1e-2, atol=1e-6)
+
+
+def test_a_calibrated_loss_is_that_of_the_labels_under_the_tenants_counts(
+    tiny_base: BaseModel,
+    method: Method,
+    start: dict[str, Tensor],
+    reviews: list[Example],
+    specification: FederationSpecification,
+) -> None:
+    skewed = [*reviews[::2], reviews[1]]  # twelve positive, one negative
+    calibrated = _changed(specification, calibrate_labels=True, n_steps=1, batch_size=13)
+    outcome = train_locally(tiny_base, method, start, skewed, calibrated, seed=0)
+    encoded = tiny_base.encode(skewed, calibrated.task, n_positions=method.n_positions)
+    batch = make_batch(encoded, device=tiny_base.runtime.device)
+    words = [tiny_base.tokenizer(word)["input_ids"][0] for word in (" positive", " negative")]
+    with torch.no_grad():
+        pairs = method.logits(tiny_base, start, batch)[batch.first_targets][:, words]
+    chances = torch.softmax(pairs, dim=-1) * torch.tensor([12.0, 1.0])
+    expected = -(chances[range(13), batch.labels] / chances.sum(dim=-1)).log().mean()
+    assert outcome.losses[0] == pytest.approx(float(expected), rel=1e-4)
+    assert outcome.relative_norm > 0
+
+
+def test_a_tenant_of_one_label_has_nothing_to_learn_from_a_calibrated_loss(
+    tiny_base: BaseModel,
+    method: Method,
+    start: dict[str, Tensor],
+    reviews: list[Example],
+    specification: FederationSpecification,
+) -> None:
+    calibrated = _changed(specification, calibrate_labels=True)
+    outcome = train_locally(tiny_base, method, start, reviews[::2], calibrated, seed=0)
+    assert outcome.losses == [0.0] * 6
+    assert outcome.relative_norm == 0
