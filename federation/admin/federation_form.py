@@ -39,7 +39,7 @@ class FederationForm(ServiceForm):
     }
     explanation = (
         "The specification is what all tenants agree on; it never changes afterwards. "
-        "A training worker makes version 0 from the start text, which must be public."
+        "A training worker makes version 0; a start text that it is made from must be public."
     )
     submit_label = "Make federation"
 
