@@ -27,7 +27,7 @@ def _incumbent(*, null: bool = False) -> "models.ForeignKey[Any, Any]":
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("federation", "0013_stopping_until")]
+    dependencies: ClassVar = [("federation", "0014_configuration")]
     operations: ClassVar = [
         migrations.CreateModel(
             name="Campaign",

@@ -156,9 +156,10 @@ def test_one_step_of_sgd_is_the_gradient_times_the_rate(
     )
     update = train_locally(tiny_base, method, start, reviews, plain, seed=0).update["prompt_embeddings"]
     prefix = start["prompt_embeddings"].clone().requires_grad_()
-    encoded = tiny_base.encode(reviews, plain.task, n_positions=method.n_positions)
-    batch = make_batch(encoded, device=tiny_base.runtime.device)
-    logits = method.logits(tiny_base, {"prompt_embeddings": prefix}, batch)
+    base = tiny_base.for_task(plain.task)
+    encoded = base.encode(reviews, n_positions=method.n_positions)
+    batch = make_batch(encoded, device=base.runtime.device)
+    logits = method.logits(base, {"prompt_embeddings": prefix}, batch)
     torch.nn.functional.cross_entropy(logits, batch.targets).backward()  # type: ignore[no-untyped-call]
     assert prefix.grad is not None
     torch.testing.assert_close(update, -2.0 * prefix.grad, rtol=1e-3, atol=1e-5)
@@ -195,11 +196,12 @@ def test_a_calibrated_loss_is_that_of_the_labels_under_the_tenants_counts(
     skewed = [*reviews[::2], reviews[1]]  # twelve positive, one negative
     calibrated = _changed(specification, calibrate_labels=True, n_steps=1, batch_size=13)
     outcome = train_locally(tiny_base, method, start, skewed, calibrated, seed=0)
-    encoded = tiny_base.encode(skewed, calibrated.task, n_positions=method.n_positions)
-    batch = make_batch(encoded, device=tiny_base.runtime.device)
+    base = tiny_base.for_task(calibrated.task)
+    encoded = base.encode(skewed, n_positions=method.n_positions)
+    batch = make_batch(encoded, device=base.runtime.device)
     words = [tiny_base.tokenizer(word)["input_ids"][0] for word in (" positive", " negative")]
     with torch.no_grad():
-        pairs = method.logits(tiny_base, start, batch)[batch.first_targets][:, words]
+        pairs = method.logits(base, start, batch)[batch.first_targets][:, words]
     chances = torch.softmax(pairs, dim=-1) * torch.tensor([12.0, 1.0])
     expected = -(chances[range(13), batch.labels] / chances.sum(dim=-1)).log().mean()
     assert outcome.losses[0] == pytest.approx(float(expected), rel=1e-4)
