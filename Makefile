@@ -60,6 +60,11 @@ bench-rounds: $(STAMP) ## Hold the same no-op round here, on Flower and on NVIDI
 bench-training: $(STAMP) ## Measure local training against the Hugging Face Trainer with PEFT and loops by hand (half an hour)
 	@$(RUN) -m tests.benchmarks.training $(TRAINING)
 
+.PHONY: bench-learning
+bench-learning: $(STAMP) ## Measure how well it learns (many hours; LEARNING="--hours 1", --quick, --help); resumes
+	@$(RUN) -m deploy.demo.materials
+	@$(SCRIPTS)/with_settings.sh $(RUN) manage.py benchmark $(LEARNING)
+
 .PHONY: openapi
 openapi: $(STAMP) ## Write docs/openapi.json and docs/rights.md from the code
 	@$(SCRIPTS)/with_settings.sh $(RUN) manage.py spectacular --format openapi-json --file docs/openapi.json

@@ -488,3 +488,24 @@ class TrainerFailed(PreludeError):
         self.refusal_code = refusal_code
         self.detail = detail
         self.is_unexpected = is_unexpected
+
+
+class BenchmarkFilesMissing(PreludeError):
+    """Texts or a base model that the benchmark needs are not there."""
+
+    code = "benchmark_files_missing"
+
+    def __init__(self, *, path: str) -> None:
+        super().__init__(
+            f"The benchmark finds nothing at {path}; `python -m deploy.demo.materials` puts its texts and "
+            "base models there."
+        )
+
+
+class SplitImpossible(PreludeError):
+    """Rows that cannot be split among the benchmark's tenants as asked."""
+
+    code = "split_impossible"
+
+    def __init__(self, *, split: str, reason: str) -> None:
+        super().__init__(f"The rows cannot be split as {split}: {reason}.")

@@ -7,14 +7,14 @@ close calls among them (5 to 20 rows of 100, under CLOSE_CALL_LOGITS) again in f
 float32 throughout, in half its time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from federation.specification import FederationSpecification
+from federation.specification import FederationSpecification, LabelTask
 from training_workers.data import Batch, TokenExample, evaluation_batches
 from training_workers.errors import JobCancelled, ScoreNotFinite
 from training_workers.examples.rows import Example
@@ -52,11 +52,15 @@ class _RowScore:
 
 @dataclass(frozen=True)
 class _Scorer:
-    """Scores examples with a state; `label_tokens` are the labels' first tokens, None for completions."""
+    """Scores examples with a state; `label_tokens` are the labels' first tokens, None for completions.
+
+    `log_prior` is added to the labels' logits before one is chosen.
+    """
 
     method: Method
     state: State | None
     label_tokens: Tensor | None
+    log_prior: Tensor | None
     on_rows: Callable[[int], None]
     should_stop: Callable[[], bool]
 
@@ -95,6 +99,8 @@ class _Scorer:
             n_right.index_add_(0, batch.target_rows, right)
             return n_right.tolist(), [len(row.answer) for row in rows], [float("inf")] * len(rows)
         choices = logits[batch.first_targets][:, self.label_tokens]
+        if self.log_prior is not None:
+            choices = choices + self.log_prior
         best = choices.topk(2, dim=-1).values
         right = choices.argmax(dim=-1) == batch.labels
         return right.long().tolist(), [1] * len(rows), (best[:, 0] - best[:, 1]).tolist()
@@ -107,10 +113,14 @@ def evaluate(
     examples: Sequence[Example],
     specification: FederationSpecification,
     *,
+    label_counts: Mapping[str, int] | None = None,
     on_rows: Callable[[int, int], None] = lambda _n_done, _n_rows: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Score:
     """The score of a state on held-out examples; without a state, of the bare base model.
+
+    With a tenant's `label_counts` its answers lean to the labels that it sees often, by their log prior: right
+    where use is mixed as the counted rows are. The loss is the model's own.
 
     Raises:
         JobCancelled: `should_stop` said so.
@@ -126,6 +136,7 @@ def evaluate(
         method=method,
         state=state,
         label_tokens=base.label_tokens,
+        log_prior=_log_prior(base, label_counts),
         on_rows=lambda n_done: on_rows(n_done, len(encoded)),
         should_stop=should_stop,
     )
@@ -152,3 +163,11 @@ def _precision(base: TaskModel) -> str:
     if base.exact is None or base.label_tokens is None:
         return base.runtime.dtype_name
     return f"{base.runtime.dtype_name}, close calls in float32"
+
+
+def _log_prior(base: TaskModel, label_counts: Mapping[str, int] | None) -> Tensor | None:
+    """The logarithm of each label's share, one row added to each so that none is ruled out."""
+    if label_counts is None or not isinstance(base.task, LabelTask):
+        return None
+    counts = [label_counts.get(label, 0) + 1.0 for label in base.task.label_words]
+    return torch.tensor(counts, device=base.runtime.device).log().log_softmax(dim=0)

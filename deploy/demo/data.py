@@ -53,7 +53,7 @@ def write_tenants(package: Path, directory: Path) -> dict[str, Path]:
         if len(rows) < MIN_ROWS:
             raise TextsTooFew(tenant=tenant, n_rows=len(rows), min_rows=MIN_ROWS)
         files[tenant] = directory / f"{tenant}.jsonl"
-        files[tenant].write_text("".join(_json_lines(rows)), encoding="utf-8")
+        files[tenant].write_text("".join(json_lines(rows)), encoding="utf-8")
     return files
 
 
@@ -69,14 +69,23 @@ def read_texts(package: Path) -> dict[str, list[str]]:
 
 def labelled(lines: Iterable[str]) -> list[Row]:
     """Turn scored lines into rows: a clear score gives the label; others and repeated texts are left out."""
-    rows: dict[str, Row] = {}
+    return distinct(_clearly_scored(lines))
+
+
+def _clearly_scored(lines: Iterable[str]) -> Iterator[Row]:
     for line in lines:
         _, score, text = line.split("\t", 2)
         cleaned = " ".join(html.unescape(text).split())
         if cleaned and abs(float(score)) >= MIN_ABSOLUTE_SCORE:
-            label = "positive" if float(score) > 0 else "negative"
-            rows.setdefault(_identity(cleaned), Row(text=cleaned, label=label))
-    return list(rows.values())
+            yield Row(text=cleaned, label="positive" if float(score) > 0 else "negative")
+
+
+def distinct(rows: Iterable[Row]) -> list[Row]:
+    """Keep the first row of each text."""
+    kept: dict[str, Row] = {}
+    for row in rows:
+        kept.setdefault(_identity(row.text), row)
+    return list(kept.values())
 
 
 def balanced(rows: Iterable[Row]) -> list[Row]:
@@ -109,6 +118,7 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _json_lines(rows: Iterable[Row]) -> Iterator[str]:
+def json_lines(rows: Iterable[Row]) -> Iterator[str]:
+    """Each row as a line of JSON."""
     for row in rows:
         yield json.dumps({"text": row.text, "label": row.label}, ensure_ascii=False) + "\n"

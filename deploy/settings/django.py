@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "tenants",
     "federation",
+    "training_workers",
     "api",
     "deploy",
 ]

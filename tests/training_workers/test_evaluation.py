@@ -83,3 +83,22 @@ def test_a_state_that_leads_to_no_number_is_refused(
     }
     with pytest.raises(errors.ScoreNotFinite, match="24"):
         evaluate(any_base, method, state, reviews, specification)
+
+
+def test_label_counts_lean_the_answers_to_what_is_often_seen(
+    any_base: BaseModel, method: Method, reviews: list[Example], specification: FederationSpecification
+) -> None:
+    """A prior of many orders of magnitude outweighs every logit: all rows get the frequent label."""
+    state = method.start(any_base, seed=0)
+
+    def score(label_counts: dict[str, int] | None) -> tuple[float, float]:
+        found = evaluate(any_base, method, state, reviews, specification, label_counts=label_counts)
+        return found.accuracy, found.loss
+
+    plain = score(None)
+    assert score({"positive": 7, "negative": 7}) == plain
+    assert score({"positive": 10**30}) == (0.5, plain[1])
+    positives = [row for row in reviews if row.label == "positive"]  # type: ignore[union-attr]
+    often = evaluate(any_base, method, state, positives, specification, label_counts={"positive": 10**30})
+    rare = evaluate(any_base, method, state, positives, specification, label_counts={"negative": 10**30})
+    assert (often.accuracy, rare.accuracy) == (1.0, 0.0)

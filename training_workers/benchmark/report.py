@@ -1,0 +1,238 @@
+"""The page: what was run, on what, and every figure of every comparison that is whole."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from training_workers.benchmark.arms import RECIPES
+from training_workers.benchmark.engine import FINE_TUNING_STEPS
+from training_workers.benchmark.plan import CHOOSING_SEED, Scale
+from training_workers.benchmark.schedule import Schedule
+from training_workers.benchmark.summary import Costs, Figure, Line
+
+# Points below the centralized twin, by split: the goals of prefix federations.
+GOALS: Mapping[str, float] = {
+    "natural": 0.5,
+    "identical": 0.5,
+    "dirichlet-1": 0.5,
+    "dirichlet-0.5": 1.0,
+    "dirichlet-0.1": 2.0,
+}
+GOAL_ARMS = ("prefix/short", "prefix/heavy-skew")
+_PUBLISHED = """
+FedPETuning (Zhang et al. 2023, arXiv 2212.10025) has published for RoBERTa-base with FedAvg, 100 clients of which 10 %
+take part in a round, 100 rounds, the mean over RTE, MRPC, SST-2, QNLI, QQP and MNLI. **Another base, other data, other
+sizes: these figures stand beside ours and are not to be subtracted from them.**
+
+| | Dirichlet 1.0, mean of six | Dirichlet 0.1: QNLI | QQP | MNLI |
+|---|---:|---:|---:|---:|
+| full fine-tuning | 87.0 | | | |
+| LoRA | 84.8 | 78.8 | | |
+| prefix | 82.3 | 52.3 | 63.8 | 78.4 |
+"""
+_COLUMNS = (
+    "arm",
+    "seeds",
+    "score",
+    "worst tenant",
+    "below central",
+    "rounds to 95 %",
+    "up a round",
+    "down a round",
+    "in all",
+    "TFLOP",
+    "seconds",
+    "trained",
+)
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """How the page came about."""
+
+    command: str
+    scale: Scale
+    is_quick: bool
+    machine: Mapping[str, Any]
+    plots: Sequence[str]
+
+
+def make_page(schedule: Schedule, lines: Sequence[Line], circumstances: Circumstances) -> str:
+    """The page in Markdown."""
+    parts = [
+        "# How well it learns",
+        _opening(schedule, circumstances),
+        *(f"![{plot}]({plot})" for plot in circumstances.plots),
+        _how_to_read(circumstances.scale),
+        "## Goals",
+        _goals(lines),
+        *_tables(lines),
+        "## Beside published figures",
+        _PUBLISHED.strip(),
+        "## Settings",
+        _settings(schedule),
+        "## What is not here",
+        _missing(schedule),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _opening(schedule: Schedule, circumstances: Circumstances) -> str:
+    runs = schedule.runs
+    n_finished = sum(schedule.record(run) is not None for run in runs)
+    machine = ", ".join(f"{name} {value}" for name, value in circumstances.machine.items())
+    quick = (
+        " **A quick run: small, to see that all works; its scores say little.**"
+        if circumstances.is_quick
+        else ""
+    )
+    return (
+        f"Written by `{circumstances.command}`.{quick} {n_finished} of {len(runs)} runs are finished; "
+        f"only comparisons of which every seed is are shown.\n\nMade with: {machine}."
+    )
+
+
+def _how_to_read(scale: Scale) -> str:
+    recipes = "\n".join(f"- `{name}`: {recipe.about}" for name, recipe in RECIPES.items())
+    return f"""## How to read it
+
+Four tenants. Every tenant takes {scale.n_steps} local steps on 8 rows in all, whatever the recipe (`central-4x` is the
+control that takes 32). Rows to train on, for validation ({scale.n_validation}) and to test on (at most {scale.n_test})
+are apart by a hash of their text. The round that does best on validation is the one that is tested.
+
+- *score*: accuracy in percent on test rows mixed as each tenant's training rows are, the tenants weighted by their
+  rows; for a shared version that is its accuracy on everyone's rows. Mean ± deviation over seeds.
+- *worst tenant*: the lowest such score of a tenant.
+- *below central*: points below the centralized twin of the same method and seed; below zero is above it.
+- *rounds to 95 %*: the first scored round with 95 % of the twin's validation score; one in three of thirty is scored.
+- *up*, *down*: bytes of the real payloads, a tenant and round; *in all*: both ways, all tenants and rounds.
+- *TFLOP*, *seconds*: a tenant's training in all. Operations: 4 per weight of the base's matrices and token (forward 2,
+  back to the activations 2), 6 in `full`, on the rows' own tokens; the embedding, attention's products of activations
+  and the optimizer are not counted.
+- *trained*: numbers that an update holds.
+- `+ prior`: the shared version, a tenant's own log label prior added at use.
+- `+ fine-tuned`: {FINE_TUNING_STEPS} more steps of the tenant's own, taken where its validation rows do not speak
+  against it. Both on the tenant's own mixture.
+
+{recipes}"""
+
+
+def _goals(lines: Sequence[Line]) -> str:
+    rows = []
+    by_cell = {(line.base, line.task, line.split, line.arm): line for line in lines}
+    for line in lines:
+        if line.arm not in GOAL_ARMS or line.split not in GOALS or line.gap is None:
+            continue
+        without = [
+            by_cell[key].worst.mean
+            for name in ("prefix/local", "base")
+            if (key := (line.base, line.task, line.split, name)) in by_cell
+        ]
+        rows.append(
+            [
+                f"{line.base}, {line.task}, {line.split}",
+                line.arm,
+                _figure(line.gap),
+                f"{GOALS[line.split]:g}",
+                "yes" if line.gap.mean <= GOALS[line.split] else "no",
+                _figure(line.worst),
+                f"{max(without):.1f}" if without else "",
+                _bytes(line.costs.up_bytes if line.costs else 0),
+            ]
+        )
+    columns = (
+        "where",
+        "arm",
+        "below central",
+        "goal",
+        "met",
+        "worst tenant",
+        "without federation",
+        "up a round",
+    )
+    return _table(columns, rows) if rows else "Nothing that a goal is about is finished."
+
+
+def _tables(lines: Sequence[Line]) -> Iterable[str]:
+    for base, task in dict.fromkeys((line.base, line.task) for line in lines):
+        yield f"## {base}, {task}"
+        mine = [line for line in lines if (line.base, line.task) == (base, task)]
+        for split in dict.fromkeys(line.split for line in mine):
+            yield f"### {split}"
+            yield _table(_COLUMNS, [_cells(line) for line in mine if line.split == split])
+
+
+def _cells(line: Line) -> list[str]:
+    return [
+        f"`{line.arm}`",
+        str(line.n_seeds),
+        _figure(line.score),
+        _figure(line.worst),
+        "" if line.gap is None else _figure(line.gap),
+        "" if line.rounds_to_share is None else _figure(line.rounds_to_share),
+        *_cost_cells(line.costs),
+    ]
+
+
+def _cost_cells(costs: Costs | None) -> list[str]:
+    if costs is None:
+        return [""] * 6
+    rejected = f" ({costs.n_rejected} updates refused)" if costs.n_rejected else ""
+    return [
+        _bytes(costs.up_bytes),
+        _bytes(costs.down_bytes),
+        _bytes(costs.total_bytes),
+        f"{costs.teraflops:.2f}",
+        f"{costs.seconds:.1f}",
+        f"{costs.n_trained:,}{rejected}",
+    ]
+
+
+def _settings(schedule: Schedule) -> str:
+    """What validation chose, arm by arm."""
+    rows = []
+    for group in schedule.plan.groups:
+        run = group.first
+        records = [record for one in group.runs if (record := schedule.record(one)) is not None]
+        if run.candidate is None or len(records) + sum(one in schedule.broken for one in group.runs) < len(
+            group.runs
+        ):
+            continue
+        scores = "; ".join(
+            f"{_sections(record['settings'])}: {100 * record['result']['validation'][0]:.1f}"
+            for record in records
+        )
+        rows.append([f"{run.base}, {run.task}", f"`{run.arm.name}`", run.split, scores])
+    told = (
+        f"Chosen by the validation score of one run each with the seed {CHOOSING_SEED}, which no reported run has. "
+        "An arm that is not in the table trains at the rate that was chosen for `central` of its method."
+    )
+    return f"{told}\n\n{_table(('where', 'arm', 'split', 'candidates and their validation scores'), rows)}"
+
+
+def _missing(schedule: Schedule) -> str:
+    told = [f"- `{arm}` is not offered: {reason}" for arm, reason in schedule.plan.left_out.items()]
+    told += [f"- {run.name} broke: {reason}" for run, reason in schedule.broken.items()]
+    told += [f"- {group.first.name} and the other seeds: not in the time given" for group in schedule.put_off]
+    return "\n".join(told) or "Nothing was left out."
+
+
+def _sections(sections: Mapping[str, Any]) -> str:
+    flat = []
+    for name, value in sections.items():
+        flat.append(f"{name}.{_sections(value)}" if isinstance(value, Mapping) else f"{name} {value:g}")
+    return ", ".join(flat)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    marks = ["---", *["---:"] * (len(columns) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (columns, marks, *rows))
+
+
+def _figure(figure: Figure) -> str:
+    deviation = "" if figure.deviation is None else f" ± {figure.deviation:.1f}"
+    return f"{figure.mean:.1f}{deviation}"
+
+
+def _bytes(n: float) -> str:
+    return f"{n / 1e6:.2f} MB" if n >= 1e5 else f"{n / 1e3:.1f} kB" if n else ""

@@ -1,0 +1,55 @@
+"""The results file: one JSON object a line, one line a run that finished; a run appends its line at its end."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Record = Mapping[str, Any]
+
+
+class Results:
+    """The finished runs by key. One process writes; a line that a crash cut off counts as none."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._records = {record["key"]: record for record in _read(file)}
+
+    def get(self, key: str) -> Record | None:
+        """The finished run of this key, if there is one."""
+        return self._records.get(key)
+
+    def append(self, record: Record) -> None:
+        """Add a finished run: its line is on the disk, whole, when this returns."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps(record, sort_keys=True).encode() + b"\n"
+        if not _ends_whole(self._file):
+            line = b"\n" + line
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._records[record["key"]] = record
+
+
+def _read(file: Path) -> list[Record]:
+    if not file.exists():
+        return []
+    records = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            continue
+    return records
+
+
+def _ends_whole(file: Path) -> bool:
+    if not file.exists() or not file.stat().st_size:
+        return True
+    with file.open("rb") as content:
+        content.seek(-1, os.SEEK_END)
+        return content.read() == b"\n"
