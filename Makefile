@@ -44,6 +44,10 @@ lint types contracts migrations:
 bench-dataset: $(STAMP) ## Measure what a dataset of a gibibyte costs in memory, against one of a mebibyte
 	@$(RUN) -m tests.benchmarks.large_dataset
 
+.PHONY: bench-aggregation
+bench-aggregation: $(STAMP) ## Measure what aggregation takes in memory and time, against NumPy on all updates at once
+	@$(RUN) -m tests.benchmarks.aggregation
+
 .PHONY: faults
 faults: $(STAMP) ## Kill, stop and flood a platform in mid-round, 200 times and more, and judge each round (half an hour)
 	@$(RUN) -m tests.faults

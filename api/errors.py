@@ -90,8 +90,8 @@ NEVER_ANSWERED: tuple[type[PreludeError], ...] = (
     tenants.ScopeReadOnly,
     federation.AddressNotReachable,
     federation.AggregateNotFinite,
-    federation.AggregationRuleUnknown,
     federation.NothingToAggregate,
+    federation.TooFewUpdates,
     federation.UpdateRefused,
     federation.WeightInvalid,
 )

@@ -3,8 +3,7 @@
 from http import HTTPStatus
 from typing import Any, ClassVar, TypedDict
 
-from django.http import HttpResponseBase
-from django.http.response import HttpResponse
+from django.http import FileResponse, HttpResponse, HttpResponseBase
 from django.utils.cache import get_conditional_response
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -175,15 +174,19 @@ class PrefixVersionArchive(PrefixVersionView):
     def get(self, request: Request) -> HttpResponseBase:
         """Download a version as an adapter's directory in a zip, which plain PEFT loads."""
         archive = build_archive(version=self.version)
+        headers = _headers(archive, self.version)
         answer = get_conditional_response(
-            request._request, etag=archive.etag, response=_as_file(archive, self.version)
+            request._request, etag=archive.etag, response=HttpResponse(headers=headers)
         )
         assert answer is not None
+        if answer.status_code != HTTPStatus.OK:
+            archive.file.close()
+            return answer
         tenant = self.principal.tenant
-        if tenant is not None and request.method == "GET" and answer.status_code == HTTPStatus.OK:
+        if tenant is not None and request.method == "GET":
             with scoping.tenant(tenant.pk):  # a GET's own scope is for reading
-                usage.add({tenant.pk: usage.Amount(sent_bytes=len(archive.data))})
-        return answer
+                usage.add({tenant.pk: usage.Amount(sent_bytes=archive.size_bytes)})
+        return FileResponse(archive.file, content_type="application/zip", headers=headers)
 
 
 def _scores(measured: measures.VersionScores) -> Scores:
@@ -195,15 +198,11 @@ def _scores(measured: measures.VersionScores) -> Scores:
     )
 
 
-def _as_file(archive: Archive, version: PrefixVersion) -> HttpResponse:
-    return HttpResponse(
-        archive.data,
-        content_type="application/zip",
-        headers={
-            "Content-Disposition": f'attachment; filename="{archive.file_name}"',
-            "Repr-Digest": archive.repr_digest,
-            "X-Prelude-Prefix-Sha256": version.sha256,
-            "ETag": archive.etag,
-            "Cache-Control": "private, no-cache",  # may be kept, and is asked for again: access may end
-        },
-    )
+def _headers(archive: Archive, version: PrefixVersion) -> dict[str, str]:
+    return {
+        "Content-Disposition": f'attachment; filename="{archive.file_name}"',
+        "Repr-Digest": archive.repr_digest,
+        "X-Prelude-Prefix-Sha256": version.sha256,
+        "ETag": archive.etag,
+        "Cache-Control": "private, no-cache",  # may be kept, and is asked for again: access may end
+    }

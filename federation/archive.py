@@ -7,11 +7,12 @@ The same version under the same release gives the same bytes: members are stored
 
 import base64
 import hashlib
-import io
 import json
+import tempfile
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from federation.models import BaseModel, Federation, PrefixVersion
 from federation.specification import CompletionTask, LabelTask
@@ -102,10 +103,11 @@ print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_t
 
 @dataclass(frozen=True)
 class Archive:
-    """The zip's bytes and its SHA-256."""
+    """The zip as a file that is gone when it is closed, at its start, and its SHA-256."""
 
     file_name: str
-    data: bytes
+    file: IO[bytes]
+    size_bytes: int
     sha256: bytes
 
     @property
@@ -120,17 +122,21 @@ class Archive:
 
 
 def build_archive(*, version: PrefixVersion) -> Archive:
-    """Zip the version with its configuration and its use. Raises BlobMissing and BlobCorrupt."""
-    tensors = storage.get(version.sha256, max_bytes=version.size_bytes)
-    is_whole = version.federation.rules.method.is_whole_model
-    members = {
-        "config.json" if is_whole else "adapter_config.json": _as_json(version.federation.configuration),
-        "model.safetensors" if is_whole else "adapter_model.safetensors": tensors,
-        "prelude.json": _as_json(describe(version)),
-        "README.md": readme(version).encode(),
-    }
-    data = _zipped(members)
-    return Archive(file_name=f"{version.public_id}.zip", data=data, sha256=hashlib.sha256(data).digest())
+    """Zip the version with its configuration and its use, a chunk at a time; the caller closes the file.
+
+    Raises BlobMissing and BlobCorrupt.
+    """
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked for the archive closes it
+    try:
+        _write_zip(file, version)
+        size_bytes = file.tell()
+        file.seek(0)
+        sha256 = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return Archive(f"{version.public_id}.zip", file, size_bytes, sha256)
 
 
 def describe(version: PrefixVersion) -> dict[str, Any]:
@@ -190,11 +196,19 @@ def _as_json(value: object) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _zipped(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
+def _write_zip(file: IO[bytes], version: PrefixVersion) -> None:
+    tensors = storage.get_chunks(version.sha256, max_bytes=version.size_bytes)
+    part = "" if version.federation.rules.method.is_whole_model else "adapter_"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in members.items():
-            member = zipfile.ZipInfo(name, date_time=_EPOCH)
-            member.create_system, member.external_attr = _UNIX, _MODE
-            archive.writestr(member, data)
-    return file.getvalue()
+        _add(archive, f"{part}config.json", [_as_json(version.federation.configuration)])
+        _add(archive, f"{part}model.safetensors", tensors, n_bytes=version.size_bytes)
+        _add(archive, "prelude.json", [_as_json(describe(version))])
+        _add(archive, "README.md", [readme(version).encode()])
+
+
+def _add(archive: zipfile.ZipFile, name: str, chunks: Iterable[bytes], *, n_bytes: int = 0) -> None:
+    """Add a member; zipfile wants to know beforehand whether it has more than two gigabytes."""
+    member = zipfile.ZipInfo(name, date_time=_EPOCH)
+    member.create_system, member.external_attr, member.file_size = _UNIX, _MODE, n_bytes
+    with archive.open(member, "w") as target:
+        target.writelines(chunks)

@@ -176,15 +176,6 @@ class UpdateForWrongParent(UpdateOriginDiffers):
 # Aggregation refusals: the round's inputs as a whole.
 
 
-class AggregationRuleUnknown(PreludeError):
-    """No rule has this name."""
-
-    code = "aggregation_rule_unknown"
-
-    def __init__(self, *, rule: str, known: list[str]) -> None:
-        super().__init__(f"There is no aggregation rule {rule!r}; there are {_listed(known)}.")
-
-
 class WeightInvalid(PreludeError):
     """A weight that is not a positive, finite number, or a count of examples below one."""
 
@@ -203,8 +194,17 @@ class NothingToAggregate(PreludeError):
         super().__init__("No update was given to aggregate; at least one is needed.")
 
 
+class TooFewUpdates(PreludeError):
+    """A rule that withstands some bad updates needs enough good ones."""
+
+    code = "too_few_updates"
+
+    def __init__(self, *, rule: str, n_updates: int, n_needed: int) -> None:
+        super().__init__(f"The rule {rule} works on {n_needed} updates or more; {n_updates} were accepted.")
+
+
 class AggregateNotFinite(PreludeError):
-    """The mean does not fit into the parent version's dtype; the parent version stays."""
+    """The result does not fit into its dtype; the parent version stays."""
 
     code = "aggregate_not_finite"
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from federation.aggregation_settings import Rule, Server, WeightedMean
 from federation.errors import SpecificationInvalid
 from federation.methods import MethodSettings, PrefixSettings
 from federation.sections import Section, Text
@@ -102,7 +103,17 @@ class Training(Section):
 class Aggregation(Section):
     """How accepted updates become the next version."""
 
-    rule: Literal["weighted_mean"] = "weighted_mean"
+    rule: Rule = Field(WeightedMean(kind="weighted_mean"), description="From the updates to one change.")
+    server: Server | None = Field(
+        None, description="From that change to a step; none: the change is the step."
+    )
+    average_decay: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Score and publish a running average of the versions, of which the past has this share; "
+        "tenants train on from the latest itself.",
+    )
     max_weight: int | None = Field(None, ge=1, description="No tenant counts for more examples than this.")
     max_relative_norm: float | None = Field(
         None,
@@ -198,8 +209,17 @@ EXAMPLE = FederationSpecification(
 def parse_specification(data: object) -> FederationSpecification:
     """Check what a caller sent. Raises SpecificationInvalid with the first faulty field."""
     try:
-        return FederationSpecification.model_validate(data)
+        specification = FederationSpecification.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "specification"
         raise SpecificationInvalid(field=field, problem=first["msg"]) from None
+    _check_quorum(specification)
+    return specification
+
+
+def _check_quorum(specification: FederationSpecification) -> None:
+    rule, quorum = specification.aggregation.rule, specification.round.quorum
+    if quorum < rule.n_needed:
+        problem = f"it is {quorum}, and {rule.kind} with its settings needs {rule.n_needed} accepted updates"
+        raise SpecificationInvalid(field="round.quorum", problem=problem)

@@ -23,9 +23,9 @@ def advance(round_id: str) -> None:
         plan = aggregating.plan_aggregation(federated_round=federated_round)
     if plan is not None:
         reach(FailPoint.AGGREGATION_PLANNED)
-        candidate = aggregating.aggregate(plan)
+        outcome = aggregating.aggregate(plan)
         with scoping.platform():
-            aggregating.adopt_candidate(federated_round=federated_round, plan=plan, candidate=candidate)
+            aggregating.adopt(federated_round=federated_round, outcome=outcome)
             rounds.conclude(federated_round=federated_round)
     reach(FailPoint.ROUND_CONCLUDED, federated_round.state)
 

@@ -14,6 +14,8 @@ import os
 import re
 import secrets
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, ClassVar
 
@@ -24,6 +26,15 @@ from django.utils.deconstruct import deconstructible
 from tenants.errors import PreludeError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_CHUNK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A content-addressed blob: its digest and its size."""
+
+    sha256: str
+    size_bytes: int
 
 
 class BlobMissing(PreludeError):
@@ -60,6 +71,16 @@ def put(data: bytes) -> str:
     return sha256
 
 
+def put_path(path: Path) -> Stored:
+    """Store a local file under its SHA-256, never in memory as a whole. Putting it again changes nothing."""
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        size_bytes = file.tell()
+        file.seek(0)
+        _save(_content_name(sha256), File(file))
+    return Stored(sha256, size_bytes)
+
+
 def get(sha256: str, *, max_bytes: int) -> bytes:
     """Return the bytes with this digest.
 
@@ -68,16 +89,46 @@ def get(sha256: str, *, max_bytes: int) -> bytes:
         BlobTooLarge: there are more than `max_bytes`.
         BlobCorrupt: what is held under the digest has another one.
     """
+    return b"".join(get_chunks(sha256, max_bytes=max_bytes))
+
+
+def get_chunks(sha256: str, *, max_bytes: int) -> Iterator[bytes]:
+    """The same in chunks: whoever uses them waits for the end, where damage shows. Raises as `get` does."""
     if not _SHA256.fullmatch(sha256):
         raise BlobMissing(name=sha256)
+    digest, n_bytes = hashlib.sha256(), 0
     with open_blob(_content_name(sha256)) as blob:
-        data = blob.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise BlobTooLarge(sha256=sha256, max_bytes=max_bytes)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        raise BlobCorrupt(sha256=sha256, found_sha256=found)
-    return data
+        while chunk := blob.read(min(_CHUNK_BYTES, max_bytes + 1 - n_bytes)):
+            n_bytes += len(chunk)
+            if n_bytes > max_bytes:
+                raise BlobTooLarge(sha256=sha256, max_bytes=max_bytes)
+            digest.update(chunk)
+            yield chunk
+    if digest.hexdigest() != sha256:
+        raise BlobCorrupt(sha256=sha256, found_sha256=digest.hexdigest())
+
+
+def stage(sha256: str, directory: Path, *, max_bytes: int) -> Path:
+    """A local file with the bytes of this digest, for reading: the storage's own where it has one, else a copy.
+
+    The copy is in `directory`, which the caller removes. Raises as `get` does.
+    """
+    own = _own_path(sha256)
+    if own is not None:
+        for _ in get_chunks(sha256, max_bytes=max_bytes):
+            pass
+        return own
+    copy = directory / sha256
+    with copy.open("wb") as file:
+        file.writelines(get_chunks(sha256, max_bytes=max_bytes))
+    return copy
+
+
+def _own_path(sha256: str) -> Path | None:
+    try:
+        return Path(_storage().path(_content_name(sha256)))
+    except NotImplementedError:  # Django's word for a storage that has no local files
+        return None
 
 
 def put_file(ciphertext: IO[bytes]) -> str:

@@ -257,6 +257,8 @@ class PrefixVersionFactory(PlatformFactory[PrefixVersion]):
     number = 0
     sha256 = factory.LazyAttribute(lambda row: storage.put(prefix_bytes(row.number)))
     size_bytes = factory.LazyAttribute(lambda row: len(prefix_bytes(row.number)))
+    broadcast_sha256 = factory.SelfAttribute("sha256")
+    broadcast_size_bytes = factory.SelfAttribute("size_bytes")
 
 
 class PublishedPrefixFactory(PlatformFactory[PublishedPrefix]):

@@ -45,7 +45,7 @@ def specification(*, n_steps: int = 6, quorum: int = 2, learning_rate: float = 0
         },
         "training": {"learning_rate": learning_rate, "n_steps": n_steps, "batch_size": 4},
         # A tiny random model is moved far by many steps: the bound is tested elsewhere.
-        "aggregation": {"rule": "weighted_mean", "max_relative_norm": 100.0},
+        "aggregation": {"max_relative_norm": 100.0},
         "round": {"quorum": quorum, "deadline_seconds": 240},
         "gate": {"tolerance": 1.0},  # what a random model scores is noise: the gate is tested elsewhere
         "evaluation": {"n_held_out_rows": 20},

@@ -67,12 +67,14 @@ def train(attempt: Attempt[LocalRun]) -> None:
     local_run = attempt.row
     with scoping.reading(local_run.tenant_id):
         measured = _score_before(local_run)
-    job = _train_job(local_run, is_measured=measured is not None)
     parent = local_run.federated_round.parent_version
+    # Where tenants train from something else than the version, its score comes from its own evaluation alone.
+    is_version = parent.broadcast_sha256 == parent.sha256
+    job = _train_job(local_run, is_measured=measured is not None or not is_version)
     job["examples"] = _training_rows(attempt, job["specification"], job["seed"])
     if job["evaluate_after"]:
         job["held_out"] = _held_out_rows(attempt, local_run.dataset, job["specification"])
-    state = storage.get(parent.sha256, max_bytes=parent.size_bytes)
+    state = storage.get(parent.broadcast_sha256, max_bytes=parent.broadcast_size_bytes)
     answer = _run(attempt, job, {"state": state})
     assert answer.blob is not None
     metrics = {**answer.result["metrics"], "base_loaded": answer.result["base_loaded"]}
@@ -127,7 +129,7 @@ def _train_job(local_run: LocalRun, *, is_measured: bool) -> dict[str, Any]:
             "round": federated_round.public_id,
             "tenant": local_run.tenant.public_id,
             "attempt": local_run.attempt,
-            "parent": federated_round.parent_version.sha256,
+            "parent": federated_round.parent_version.broadcast_sha256,
         },
     }
 

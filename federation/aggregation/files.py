@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -38,6 +39,11 @@ _NUMPY_DTYPES: Final[Mapping[str, np.dtype[Any]]] = {
 }
 
 
+def numpy_dtype(dtype: str) -> np.dtype[Any]:
+    """NumPy's dtype for one of the format's words."""
+    return _NUMPY_DTYPES[dtype]
+
+
 class TensorFile:
     """A safetensors file whose header was read and found to announce exactly the tensors that are expected."""
 
@@ -56,7 +62,7 @@ class TensorFile:
         check_kinds(header, kinds)
         return cls(path, header)
 
-    @property
+    @cached_property
     def kinds(self) -> dict[str, TensorKind]:
         """The tensors' dtypes and shapes."""
         return {name: TensorKind(entry.dtype, entry.shape) for name, entry in self._header.entries.items()}

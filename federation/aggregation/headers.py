@@ -46,7 +46,7 @@ class TensorKind:
         return ITEM_BYTES[self.dtype] * self.n_values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # a round holds those of all its updates
 class Entry:
     """What a header says of one tensor; its data lie from `start` to `end`, counted from the header's end."""
 

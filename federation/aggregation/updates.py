@@ -1,27 +1,23 @@
 """The checks that an update passes before it may count.
 
-An update is a safetensors file with those tensors of the parent version (names, dtypes, shapes) that the method
-trains, holding trained - parent, and metadata that name what it was made for: `round`, `tenant`, `attempt`,
-`base` and `parent`. The norm bound against the parent version is the plain defence against one tenant who
-outweighs all (Sun et al. 2019, arXiv 1911.07963).
+An update is a safetensors file with the parent version's tensors (those that its method sends, in the dtype in which
+they travel) holding trained - parent, and metadata that name what it was made for: `round`, `tenant`, `attempt`, `base`
+and `parent`. The norm bound against the parent version is the plain defence against one tenant who outweighs all (Sun
+et al. 2019, arXiv 1911.07963).
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from federation.aggregation.tensors import (
-    Sends,
-    Tensors,
-    largest_update_bytes,
-    load_like,
-    load_parent,
-    read_header,
-    sent_tensors,
-)
+from federation.aggregation.columns import UpdateBlocks, Vector, columns_of, sends_all, shapes_of
+from federation.aggregation.files import TensorFile, check_kinds, open_version
+from federation.aggregation.headers import largest_file_bytes, read_header
+from federation.aggregation.wire import WireDtype, wire_kinds
 from federation.errors import (
     UpdateForWrongBase,
     UpdateForWrongParent,
@@ -37,7 +33,7 @@ from federation.errors import (
 class ExpectedUpdate:
     """What an update's metadata must say: public ids, the attempt's number, and SHA-256 digests in hex.
 
-    `base` is the digest of the base model's weights, `parent_sha256` that of the parent version's file.
+    `base` is the digest of the base model's weights, `parent_sha256` that of the file that tenants trained from.
     """
 
     round: str
@@ -66,21 +62,31 @@ _ORIGIN_ERRORS: dict[str, type[UpdateOriginDiffers]] = {
 
 
 def check_update(
-    data: bytes, *, parent: bytes, expected: ExpectedUpdate, max_relative_norm: float, sends: Sends
+    update: Path,
+    *,
+    parent: Path,
+    expected: ExpectedUpdate,
+    max_relative_norm: float,
+    dtype: WireDtype = "float32",
+    sends: Callable[[str], bool] = sends_all,
 ) -> UpdateFacts:
-    """Check an update against its parent version and against what it was asked for.
+    """Check an update's file against its parent version's and against what it was asked for, in bounded memory.
+
+    `dtype` is the one in which the federation's updates travel; `sends` tells which of the version's tensors they hold.
 
     Its norm is measured against the whole parent's: what LoRA trains begins at zero.
 
     Raises:
         UpdateRefused: one class with a code of its own per reason, see `federation.errors`.
     """
-    parent_tensors = load_parent(parent)
-    sent = sent_tensors(parent_tensors, sends)
-    header = read_header(data, max_bytes=largest_update_bytes(sent))
+    version = open_version(parent)
+    shapes = shapes_of(version, sends)
+    kinds = wire_kinds(shapes, dtype)
+    header = read_header(update, max_bytes=largest_file_bytes(kinds.values()))
     _check_origin(header.metadata, expected)
-    update = load_like(sent, data, header)
-    facts = _measure(update, parent_tensors)
+    check_kinds(header, kinds)
+    n_values = {name: version.kinds[name].n_values for name in shapes}
+    facts = _measure(UpdateBlocks([TensorFile(update, header)], n_values, dtype), version)
     if facts.relative_norm > max_relative_norm:
         raise UpdateNormTooLarge(relative_norm=facts.relative_norm, max_relative_norm=max_relative_norm)
     return facts
@@ -100,17 +106,20 @@ def _check_origin(metadata: Mapping[str, str], expected: ExpectedUpdate) -> None
             raise error(found=found, expected=wanted[field])
 
 
-def _measure(update: Tensors, parent: Tensors) -> UpdateFacts:
-    norm, parent_norm = _norm(update), _norm(parent)
+def _measure(update: UpdateBlocks, parent: TensorFile) -> UpdateFacts:
+    norm, parent_norm = _norm(block for _, block in update), _norm(_blocks(parent))
     # A change of nothing is measured against nothing: only no change at all is small beside it.
     relative = norm / parent_norm if parent_norm > 0 else (math.inf if norm > 0 else 0.0)
-    return UpdateFacts(
-        n_values=sum(tensor.size for tensor in update.values()), norm=norm, relative_norm=relative
-    )
+    return UpdateFacts(n_values=update.n_values, norm=norm, relative_norm=relative)
 
 
-def _norm(tensors: Mapping[str, NDArray[np.floating]]) -> float:
-    """The L2 norm over all values of all tensors, in float64."""
+def _blocks(version: TensorFile) -> Iterator[Vector]:
+    n_values = {name: kind.n_values for name, kind in version.kinds.items()}
+    for columns in columns_of(n_values, n_rows=1):
+        yield version.read(columns.name, columns.start, columns.stop).astype(np.float64)
+
+
+def _norm(blocks: Iterable[NDArray[np.float64]]) -> float:
+    """The L2 norm over all values of all blocks."""
     with np.errstate(over="ignore"):
-        squares = [float(np.sum(np.square(tensor, dtype=np.float64))) for tensor in tensors.values()]
-    return math.sqrt(math.fsum(squares))
+        return math.sqrt(math.fsum(float(np.sum(np.square(block))) for block in blocks))

@@ -20,6 +20,7 @@ from federation.aggregation.headers import Shape, TensorKind
 from federation.errors import UpdateNotFinite
 
 WireDtype = Literal["float32", "float16", "int8", "int4"]
+BroadcastDtype = Literal["float32", "float16", "int8"]
 
 GROUP: Final = 64
 _FLOATS: Final[Mapping[str, str]] = {"float32": "F32", "float16": "F16"}

@@ -8,7 +8,11 @@ from tenants.ids import Identified
 
 
 class PrefixVersion(Identified):
-    """An immutable, content-addressed prefix: number 0 is the start, each later one grew from its parent in a round."""
+    """An immutable, content-addressed prefix: number 0 is the start, each later one grew from its parent in a round.
+
+    `sha256` is what is scored and published, `broadcast_sha256` what tenants train from (the same blob where nothing
+    differs), `server_state_sha256` what the server's optimizer and average go on from (none where nothing is kept).
+    """
 
     id_prefix = "pfx"
 
@@ -17,6 +21,10 @@ class PrefixVersion(Identified):
     parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
     sha256 = models.CharField(max_length=64)
     size_bytes = models.PositiveBigIntegerField()
+    broadcast_sha256 = models.CharField(max_length=64)
+    broadcast_size_bytes = models.PositiveBigIntegerField()
+    server_state_sha256 = models.CharField(max_length=64, blank=True, default="")
+    server_state_size_bytes = models.PositiveBigIntegerField(default=0)
     n_contributors = models.PositiveIntegerField(default=0)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

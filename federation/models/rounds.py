@@ -128,7 +128,7 @@ class LocalRun(TenantOwned, Leased):
 
     @property
     def fetched_bytes(self) -> int:
-        return self.federated_round.parent_version.size_bytes
+        return self.federated_round.parent_version.broadcast_size_bytes
 
     def conflict(self, target: str) -> LocalRunStateConflict:
         return LocalRunStateConflict(local_run_id=self.public_id, state=self.state, wanted=target)

@@ -47,7 +47,7 @@ class VersionScores:
 def measure_rounds(rounds: Sequence[FederatedRound]) -> dict[object, RoundMeasures]:
     """Measures by the rounds' keys. The rounds come with their versions loaded."""
     measures: dict[object, RoundMeasures] = {one.pk: RoundMeasures() for one in rounds}
-    parents = {one.pk: one.parent_version.size_bytes for one in rounds}
+    parents = {one.pk: one.parent_version.broadcast_size_bytes for one in rounds}
     for group in _local_runs(rounds):
         measured = measures[group["federated_round"]]
         measured.n_local_runs[group["state"]] = group["n"]

@@ -1,23 +1,27 @@
-"""The coordinator's arithmetic over stored bytes; rows are read before and written after it, in transactions apart."""
+"""The coordinator's arithmetic over stored files; rows are read before and written after it, in transactions apart."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Max
 
-from federation.aggregation import WeightedUpdate, capped_weight, get_rule
-from federation.aggregation.tensors import MAX_HEADER_BYTES, Sends
+from federation.aggregation.combining import Recipe, WeightedUpdate, combine
+from federation.aggregation.headers import MAX_HEADER_BYTES
 from federation.aggregation.updates import ExpectedUpdate, check_update
+from federation.aggregation.weights import capped_weight
+from federation.errors import AggregateNotFinite, TooFewUpdates
 from federation.models import FederatedRound, LocalRun, PrefixVersion
 from federation.services import rounds
 from federation.states import LocalRunState, RoundState
 from tenants import storage
 from tenants.errors import PreludeError
 from tenants.failpoints import FailPoint, reach
+from tenants.storage import Stored
 
 CHECKED_TOGETHER: Final = 64  # updates whose verdicts are written in one transaction
 
@@ -28,11 +32,10 @@ class CheckPlan:
 
     key: UUID
     update_sha256: str
-    parent_sha256: str
-    parent_size_bytes: int
+    parent: Stored
     expected: ExpectedUpdate
     max_relative_norm: float
-    sends: Sends
+    sends: Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -57,14 +60,13 @@ def _plans(federated_round: FederatedRound, local_runs: Sequence[LocalRun]) -> l
         CheckPlan(
             key=local_run.pk,
             update_sha256=local_run.update_sha256,
-            parent_sha256=parent.sha256,
-            parent_size_bytes=parent.size_bytes,
+            parent=Stored(parent.sha256, parent.size_bytes),
             expected=ExpectedUpdate(
                 round=federated_round.public_id,
                 tenant=local_run.tenant.public_id,
                 attempt=local_run.attempt,
                 base=federation.base_model.weights_sha256,
-                parent_sha256=parent.sha256,
+                parent_sha256=parent.broadcast_sha256,
             ),
             max_relative_norm=rules.max_relative_norm,
             sends=rules.method.sends,
@@ -78,14 +80,15 @@ def judge(plans: Sequence[CheckPlan]) -> list[Verdict]:
 
     Raises BlobMissing and BlobCorrupt for the parent: no tenant is to blame for that, and the check is tried again.
     """
-    first = plans[0]
-    parent = storage.get(first.parent_sha256, max_bytes=first.parent_size_bytes)
-    return [Verdict(plan=plan, error=_fault(plan, parent)) for plan in plans]
+    with _directory() as directory:
+        parent = _stage(plans[0].parent, directory)
+        return [Verdict(plan=plan, error=_fault(plan, parent, directory)) for plan in plans]
 
 
-def _fault(plan: CheckPlan, parent: bytes) -> PreludeError | None:
+def _fault(plan: CheckPlan, parent: Path, directory: str) -> PreludeError | None:
     try:
-        update = storage.get(plan.update_sha256, max_bytes=_update_limit(plan.parent_size_bytes))
+        limit = _update_limit(plan.parent)
+        update = storage.stage(plan.update_sha256, Path(directory), max_bytes=limit)
         check_update(
             update,
             parent=parent,
@@ -98,9 +101,9 @@ def _fault(plan: CheckPlan, parent: bytes) -> PreludeError | None:
     return None
 
 
-def _update_limit(parent_size_bytes: int) -> int:
+def _update_limit(parent: Stored) -> int:
     """An update is its parent's size, but for its header."""
-    return parent_size_bytes + MAX_HEADER_BYTES
+    return parent.size_bytes + MAX_HEADER_BYTES
 
 
 def record_verdicts(*, verdicts: Sequence[Verdict]) -> None:
@@ -124,29 +127,55 @@ def _reject(key: UUID, error: PreludeError) -> None:
 
 @dataclass(frozen=True)
 class AggregationPlan:
-    """The immutable set of accepted updates of a round, in the order in which they are summed."""
+    """A round's parent, with the server state that is the parent's own, and its accepted updates in a fixed order.
+
+    A roll-back or a branch needs no more: whatever the parent is, its state comes with it.
+    """
 
     round_id: str
-    rule: str
-    sends: Sends
-    parent_sha256: str
-    parent_size_bytes: int
+    recipe: Recipe
+    parent: Stored
+    server_state: Stored | None
     updates: tuple[tuple[str, float], ...]  # (sha256, weight)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """The stored files of a candidate."""
+
+    version: Stored
+    broadcast: Stored
+    server_state: Stored | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an aggregation: a candidate, or what makes one impossible from these updates."""
+
+    plan: AggregationPlan
+    made: Candidate | PreludeError
 
 
 def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan | None:
     """What to aggregate; nothing unless the round is in that state."""
     if federated_round.state != RoundState.AGGREGATING:
         return None
-    method = federated_round.federation.rules.method
-    rules = federated_round.federation.rules.aggregation
+    specification, parent = federated_round.federation.rules, federated_round.parent_version
+    rules = specification.aggregation
     accepted = LocalRun.objects.filter(federated_round=federated_round, state=LocalRunState.ACCEPTED)
+    has_state = bool(parent.server_state_sha256)
     return AggregationPlan(
         round_id=federated_round.public_id,
-        rule=rules.rule,
-        sends=method.sends,
-        parent_sha256=federated_round.parent_version.sha256,
-        parent_size_bytes=federated_round.parent_version.size_bytes,
+        recipe=Recipe(
+            rule=rules.rule,
+            server=rules.server,
+            average_decay=rules.average_decay,
+            sends=specification.method.sends,
+        ),
+        parent=Stored(parent.sha256, parent.size_bytes),
+        server_state=Stored(parent.server_state_sha256, parent.server_state_size_bytes)
+        if has_state
+        else None,
         updates=tuple(
             (local_run.update_sha256, capped_weight(local_run.n_examples, rules.max_weight))
             for local_run in accepted.order_by("tenant_id")
@@ -154,42 +183,82 @@ def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan | No
     )
 
 
-def aggregate(plan: AggregationPlan) -> bytes:
-    """The candidate's bytes: a pure function of the plan, with one update in memory at a time."""
-    parent = storage.get(plan.parent_sha256, max_bytes=plan.parent_size_bytes)
-    limit = _update_limit(plan.parent_size_bytes)
-    updates = (
-        WeightedUpdate(weight=weight, load=partial(_load, sha256, max_bytes=limit))
-        for sha256, weight in plan.updates
-    )
-    return get_rule(plan.rule)(parent, updates, sends=plan.sends)
+def aggregate(plan: AggregationPlan) -> Outcome:
+    """Make the candidate and store its files: a pure function of the plan, in bounded memory.
+
+    Updates from which no candidate can be made are an outcome, not a failure of the task: no repetition helps.
+    """
+    with _directory() as directory:
+        try:
+            made = combine(
+                version=_stage(plan.parent, directory),
+                server_state=None if plan.server_state is None else _stage(plan.server_state, directory),
+                updates=[
+                    WeightedUpdate(_stage_update(sha256, plan.parent, directory), weight)
+                    for sha256, weight in plan.updates
+                ],
+                recipe=plan.recipe,
+                directory=Path(directory),
+            )
+        except (AggregateNotFinite, TooFewUpdates) as error:
+            return Outcome(plan, error)
+        reach(FailPoint.CANDIDATE_SUMMED)
+        version = storage.put_path(made.version)
+        candidate = Candidate(
+            version=version,
+            broadcast=version if made.broadcast == made.version else storage.put_path(made.broadcast),
+            server_state=None if made.server_state is None else storage.put_path(made.server_state),
+        )
+    reach(FailPoint.CANDIDATE_STORED)
+    return Outcome(plan, candidate)
 
 
-def _load(sha256: str, *, max_bytes: int) -> bytes:
-    update = storage.get(sha256, max_bytes=max_bytes)
+def _directory() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="prelude-")
+
+
+def _stage(stored: Stored, directory: str) -> Path:
+    return storage.stage(stored.sha256, Path(directory), max_bytes=stored.size_bytes)
+
+
+def _stage_update(sha256: str, parent: Stored, directory: str) -> Path:
+    update = storage.stage(sha256, Path(directory), max_bytes=_update_limit(parent))
     reach(FailPoint.UPDATE_LOADED)
     return update
 
 
-def adopt_candidate(*, federated_round: FederatedRound, plan: AggregationPlan, candidate: bytes) -> None:
-    """Make the bytes a version and send it to be evaluated; whoever comes second changes nothing."""
-    reach(FailPoint.CANDIDATE_SUMMED)
-    sha256 = storage.put(candidate)
-    reach(FailPoint.CANDIDATE_STORED)
+def adopt(*, federated_round: FederatedRound, outcome: Outcome) -> None:
+    """Make the candidate a version to be evaluated, or end the round; whoever comes second changes nothing."""
     with transaction.atomic():
         federated_round.lock()
         if federated_round.state != RoundState.AGGREGATING:
             return
-        federation = federated_round.federation
-        last = PrefixVersion.objects.filter(federation=federation).aggregate(number=Max("number"))["number"]
-        federated_round.candidate_version = PrefixVersion.objects.create(
-            federation=federation,
-            number=last + 1,
-            parent=federated_round.parent_version,
-            sha256=sha256,
-            size_bytes=len(candidate),
-            n_contributors=len(plan.updates),
-        )
+        made = outcome.made
+        if isinstance(made, PreludeError):
+            reason = f"{made.code}: {made}"
+            rounds.end(federated_round=federated_round, state=RoundState.FAILED, reason=reason)
+            return
+        n_contributors = len(outcome.plan.updates)
+        federated_round.candidate_version = _create_version(federated_round, made, n_contributors)
         federated_round.save(update_fields=["candidate_version"])
         rounds.begin_evaluation(federated_round=federated_round)
         reach(FailPoint.CANDIDATE_ADOPTED)
+
+
+def _create_version(
+    federated_round: FederatedRound, candidate: Candidate, n_contributors: int
+) -> PrefixVersion:
+    federation, state = federated_round.federation, candidate.server_state or Stored("", 0)
+    last = PrefixVersion.objects.filter(federation=federation).aggregate(number=Max("number"))["number"]
+    return PrefixVersion.objects.create(
+        federation=federation,
+        number=last + 1,
+        parent=federated_round.parent_version,
+        sha256=candidate.version.sha256,
+        size_bytes=candidate.version.size_bytes,
+        broadcast_sha256=candidate.broadcast.sha256,
+        broadcast_size_bytes=candidate.broadcast.size_bytes,
+        server_state_sha256=state.sha256,
+        server_state_size_bytes=state.size_bytes,
+        n_contributors=n_contributors,
+    )

@@ -66,7 +66,12 @@ def accept_start(*, federation: Federation, start: bytes, configuration: dict[st
         after = audit.fields(federation, "state")
         audit.record(action="federation.prepared", subject=federation, before=before, after=after)
         version = PrefixVersion.objects.create(
-            federation=federation, number=0, sha256=sha256, size_bytes=len(start)
+            federation=federation,
+            number=0,
+            sha256=sha256,
+            size_bytes=len(start),
+            broadcast_sha256=sha256,
+            broadcast_size_bytes=len(start),
         )
         prefixes.publish(version=version, actor="platform", reason="start prefix")
         for enrolment in Enrolment.objects.filter(federation=federation, state=EnrolmentState.ACTIVE):

@@ -81,12 +81,14 @@ def test_an_archive_holds_an_adapter_and_its_digests(
     path = f"/api/v1/prefix-versions/{versions[1].public_id}/archive"
     answer = acme_client.get(path, HTTP_ACCEPT="application/zip")
     assert (answer.status_code, answer["Content-Type"]) == (200, "application/zip")
-    digest = base64.b64encode(hashlib.sha256(answer.content).digest()).decode()
+    content = answer.getvalue()
+    assert answer["Content-Length"] == str(len(content))
+    digest = base64.b64encode(hashlib.sha256(content).digest()).decode()
     assert answer["Repr-Digest"] == f"sha-256=:{digest}:"
     assert answer["X-Prelude-Prefix-Sha256"] == versions[1].sha256
     assert answer["Cache-Control"] == "private, no-cache"
     assert answer["Content-Disposition"] == f'attachment; filename="{versions[1].public_id}.zip"'
-    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert archive.read("adapter_model.safetensors") == prefix_bytes(1)
         assert json.loads(archive.read("prelude.json"))["version"]["number"] == 1
     again = acme_client.get(path, HTTP_IF_NONE_MATCH=answer["ETag"])

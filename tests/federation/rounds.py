@@ -53,7 +53,7 @@ def update_bytes(local_run: LocalRun, values: Values) -> bytes:
             "tenant": tenant.public_id,
             "attempt": str(local_run.attempt),
             "base": federated_round.federation.base_model.weights_sha256,
-            "parent": federated_round.parent_version.sha256,
+            "parent": federated_round.parent_version.broadcast_sha256,
         },
     )
 

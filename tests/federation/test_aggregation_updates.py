@@ -1,21 +1,28 @@
 """What an update must be to count: each kind of bad one is refused by a class and a code of its own."""
 
+import copy
+import gzip
 import io
 import json
 import math
 import pickle
 import struct
+import tracemalloc
 import zipfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from federation import errors
-from federation.aggregation.tensors import MAX_HEADER_BYTES, Sends, largest_update_bytes, load_parent
+from federation.aggregation.columns import sends_all
+from federation.aggregation.files import open_version
+from federation.aggregation.headers import MAX_HEADER_BYTES, TensorKind, largest_file_bytes
 from federation.aggregation.updates import UpdateFacts, check_update
 from tenants.errors import PreludeError
 from tests.federation.updates_made import (
@@ -23,6 +30,7 @@ from tests.federation.updates_made import (
     METADATA,
     PARENT,
     PARENT_TENSORS,
+    as_files,
     make_update,
     random_tensors,
 )
@@ -33,12 +41,13 @@ def check(
     *,
     parent: bytes = PARENT,
     max_relative_norm: float = 1.0,
-    sends: Sends = lambda _name: True,
+    sends: Callable[[str], bool] = sends_all,
 ) -> UpdateFacts:
     """Check `data` as the update that the tests expect."""
-    return check_update(
-        data, parent=parent, expected=EXPECTED, max_relative_norm=max_relative_norm, sends=sends
-    )
+    with as_files(data, parent) as (update, version):
+        return check_update(
+            update, parent=version, expected=EXPECTED, max_relative_norm=max_relative_norm, sends=sends
+        )
 
 
 def with_header(header: object, data: bytes = b"") -> bytes:
@@ -158,15 +167,35 @@ def test_a_pickle_is_refused_and_never_loaded() -> None:
             check(pickle.dumps({"trap": Trap()}, protocol))
 
 
-def test_archives_are_refused_and_never_unpacked() -> None:
-    bomb = io.BytesIO()
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("data.pkl", bytes(50_000_000))
+def zip_bomb() -> bytes:
+    """A zip of 64 entries that all lie at the same 64 MiB of zeros: four gigabytes in 70 kB."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("0.pkl", bytes(64 * 2**20))
+        for number in range(1, 64):
+            entry = copy.copy(archive.filelist[0])
+            entry.filename = f"{number}.pkl"
+            archive.filelist.append(entry)
+    return content.getvalue()
 
-    with pytest.raises(errors.UpdateIsArchive, match="zip"):
-        check(bomb.getvalue())
-    with pytest.raises(errors.UpdateIsArchive, match="gzip"):
-        check(b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03some")
+
+def gzip_bomb() -> bytes:
+    """A gzip of a gzip of four gigabytes of zeros, in 64 members."""
+    return gzip.compress(64 * gzip.compress(bytes(64 * 2**20)))
+
+
+@pytest.mark.parametrize(("bomb", "kind"), [(zip_bomb, "zip"), (gzip_bomb, "gzip")])
+def test_an_archive_bomb_is_refused_and_never_unpacked(bomb: Callable[[], bytes], kind: str) -> None:
+    data = bomb()
+    assert len(data) < 100_000
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.UpdateIsArchive, match=f"is a {kind} archive"):
+            check(data)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("data", [b"<html>not found</html>", b"\x00" * 100, b"0" * 200])
@@ -176,7 +205,7 @@ def test_other_formats_are_refused(data: bytes) -> None:
 
 
 def test_more_bytes_than_the_parent_allows_are_refused_unread() -> None:
-    limit = largest_update_bytes(load_parent(PARENT))
+    limit = largest_file_bytes(TensorKind("F32", tensor.shape) for tensor in PARENT_TENSORS.values())
 
     with pytest.raises(errors.UpdateTooLarge, match=f"at most {limit}"):
         check(b"PK" + bytes(limit - 1))
@@ -259,10 +288,30 @@ def test_every_refusal_has_a_code_of_its_own() -> None:
     assert len(set(codes)) == len(codes) >= 20
 
 
+@pytest.mark.parametrize("offsets", [[8, 392], [16, 400], [0, 384], [396, 12]])
+def test_data_with_gaps_or_overlaps_are_refused_as_the_library_refuses_them(offsets: list[int]) -> None:
+    header, _ = honest_header()
+    assert header["gate"]["data_offsets"] == [0, 12]
+    header["prompt_embeddings"]["data_offsets"] = offsets
+    content = with_header(header, bytes(max(offsets[1], 12)))
+
+    with pytest.raises(SafetensorError):
+        load(content)
+    with pytest.raises(errors.UpdateNotSafetensors):
+        check(content)
+
+
 honest = make_update()
+n_header_bytes = struct.unpack("<Q", honest[:8])[0]
+places = st.one_of(st.integers(0, 8 + n_header_bytes), st.integers(0, len(honest) - 1))
+pieces = st.one_of(
+    st.binary(min_size=1, max_size=8),
+    st.text('{}[]":,0123456789-.eE \\u', min_size=1, max_size=8).map(str.encode),
+)
 mutations = st.lists(
     st.one_of(
-        st.tuples(st.just("set"), st.integers(0, len(honest) - 1), st.binary(min_size=1, max_size=8)),
+        st.tuples(st.just("set"), places, pieces),
+        st.tuples(st.just("insert"), places, pieces),
         st.tuples(st.just("cut"), st.integers(0, len(honest) - 1), st.binary(min_size=1, max_size=40)),
         st.tuples(st.just("insert"), st.integers(0, len(honest)), st.binary(min_size=1, max_size=40)),
     ),
@@ -282,25 +331,41 @@ def mutate(data: bytes, kind: str, position: int, piece: bytes) -> bytes:
     )
 
 
-@settings(max_examples=400, deadline=None)
-@given(changes=mutations)
-def test_a_mutated_update_is_refused_by_a_code_or_is_a_whole_finite_update(
-    changes: list[tuple[str, int, bytes]],
+@settings(max_examples=1_000, deadline=None)
+@given(changes=mutations, is_length_right=st.booleans())
+def test_a_mutated_update_is_refused_by_a_code_or_read_as_the_library_reads_it(
+    changes: list[tuple[str, int, bytes]], is_length_right: bool
 ) -> None:
     data = honest
     for kind, position, piece in changes:
         data = mutate(data, kind, position, piece)
+    if is_length_right and b"}}" in data:  # mutations of the header go further with its length put right
+        end = data.rindex(b"}}") + 2
+        data = struct.pack("<Q", max(end - 8, 0)) + data[8:]
+    tracemalloc.start()
     try:
         facts = check(data)
     except errors.UpdateRefused as refusal:
         assert refusal.code.startswith("update_")
     else:
-        tensors = load(data)
-        assert {name: tensor.shape for name, tensor in tensors.items()} == {
-            name: tensor.shape for name, tensor in PARENT_TENSORS.items()
-        }
         assert facts.n_values == 99
         assert facts.relative_norm <= 1
+        expected = load(data)
+        for name, tensor in read_whole(data).items():
+            np.testing.assert_array_equal(tensor, expected[name], strict=True)
+    finally:
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak_bytes < 16 * 2**20  # what mutations announce goes to 2**63
+
+
+def read_whole(data: bytes) -> dict[str, Any]:
+    """The tensors as aggregation reads them."""
+    with as_files(data) as (path,):
+        file = open_version(path)
+        return {
+            name: file.read(name, 0, kind.n_values).reshape(kind.shape) for name, kind in file.kinds.items()
+        }
 
 
 @settings(max_examples=200, deadline=None)

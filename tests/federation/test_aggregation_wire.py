@@ -71,13 +71,13 @@ def test_integers_hold_zeros_and_each_groups_largest_value(dtype: WireDtype) -> 
 def test_the_files_are_those_that_the_format_names() -> None:
     tensor = normal(5, 27)
     plain, half = (load(encode({"x": tensor}, dtype, {})) for dtype in ("float32", "float16"))
-    assert (plain["x"].dtype, half["x"].dtype) == (np.float32, np.float16)
+    assert (plain["x"].dtype.name, half["x"].dtype.name) == ("float32", "float16")
     assert plain["x"].shape == half["x"].shape == (5, 27)
     eight, four = (load(encode({"x": tensor}, dtype, {})) for dtype in INTEGERS)
-    assert (eight["x"].dtype, eight["x"].shape) == (np.int8, (5, 27))
-    assert (four["x"].dtype, four["x"].shape) == (np.uint8, (68,))
+    assert (eight["x"].dtype.name, eight["x"].shape) == ("int8", (5, 27))
+    assert (four["x"].dtype.name, four["x"].shape) == ("uint8", (68,))
     for found in (eight, four):
-        assert (found["x.scale"].dtype, found["x.scale"].shape) == (np.float32, (3,))
+        assert (found["x.scale"].dtype.name, found["x.scale"].shape) == ("float32", (3,))
     first, second = four["x"][0] & 15, four["x"][0] >> 4
     expected = np.rint(tensor.ravel()[:2] / four["x.scale"][0])
     assert [int(first) - 8, int(second) - 8] == expected.tolist()

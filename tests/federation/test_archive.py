@@ -1,20 +1,22 @@
 """Archives of versions: the same bytes for the same version, and plain PEFT can use them."""
 
-import io
+import hashlib
 import json
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from django.core.files.storage import storages
 
 from federation.archive import Archive, build_archive
 from federation.specification import FederationSpecification, parse_specification
 from tenants import storage
-from tenants.storage import BlobMissing
+from tenants.storage import BlobCorrupt, BlobMissing
 from tests.factories import (
     SPECIFICATION,
     BaseModelFactory,
@@ -36,7 +38,7 @@ pytestmark = pytest.mark.django_db
 
 
 def members(archive: Archive) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(archive.data)) as file:
+    with archive.file, zipfile.ZipFile(archive.file) as file:
         assert all(member.compress_type == zipfile.ZIP_STORED for member in file.infolist())
         return {member.filename: file.read(member) for member in file.infolist()}
 
@@ -60,9 +62,38 @@ def test_an_archive_holds_all_that_its_use_takes() -> None:
 def test_the_same_version_gives_the_same_bytes() -> None:
     version = PrefixVersionFactory.create()
     first, second = build_archive(version=version), build_archive(version=version)
-    assert (first.data, first.etag) == (second.data, second.etag)
+    with first.file, second.file:
+        content = first.file.read()
+        assert (content, first.etag) == (second.file.read(), second.etag)
+    assert first.size_bytes == len(content)
+    assert first.sha256 == hashlib.sha256(content).digest()
     other = PrefixVersionFactory.create(federation=version.federation, number=1, parent=version)
-    assert build_archive(version=other).etag != first.etag
+    third = build_archive(version=other)
+    third.file.close()
+    assert third.etag != first.etag
+
+
+def test_a_large_version_is_zipped_a_chunk_at_a_time() -> None:
+    content = bytes(32 * 2**20)
+    version = PrefixVersionFactory.create(sha256=storage.put(content), size_bytes=len(content))
+    tracemalloc.start()
+    try:
+        archive = build_archive(version=version)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 8 * 2**20
+    assert members(archive)["adapter_model.safetensors"] == content
+
+
+def test_a_damaged_version_is_not_zipped() -> None:
+    version = PrefixVersionFactory.create()
+    blob = Path(storages["blobs"].path(f"content/{version.sha256[:2]}/{version.sha256}"))
+    sound = blob.read_bytes()
+    blob.write_bytes(sound[:-1] + b"x")
+    with pytest.raises(BlobCorrupt):
+        build_archive(version=version)
+    blob.write_bytes(sound)
 
 
 def test_a_version_whose_bytes_are_gone_is_not_zipped() -> None:
@@ -116,7 +147,7 @@ def adapter_archive(base: BaseModel, **changes: Any) -> tuple[Archive, State, Fe
 
 def follow_readme(archive: Archive, base: Path, directory: Path) -> str:
     """Run the readme's program where it says, with the base model's path filled in, and return what it prints."""
-    with zipfile.ZipFile(io.BytesIO(archive.data)) as file:
+    with archive.file, zipfile.ZipFile(archive.file) as file:
         file.extractall(directory)
     program = (directory / "README.md").read_text().split("```python\n")[1].split("```")[0]
     program = program.replace("path/to/the/base/model", str(base))
@@ -156,7 +187,8 @@ def test_plain_peft_scores_an_encoders_archive_as_the_platform_does(
     for text in ("What a fine day.", "bad food", "The acting was good, the story was not.", "no", "yes"):
         positive = evaluate(encoder, method, state, [LabelExample(text, "positive")], specification)
         rows.append({"text": text, "label": "positive" if positive.accuracy else "negative"})
-    (tmp_path / "version.zip").write_bytes(archive.data)
+    with archive.file:
+        (tmp_path / "version.zip").write_bytes(archive.file.read())
     assert score(tmp_path / "version.zip", encoder_path, rows, torch.float32) == 1.0
 
 

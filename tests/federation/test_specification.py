@@ -13,7 +13,7 @@ SPECIFICATION: dict[str, Any] = {
         "max_text_characters": 12,
     },
     "training": {"learning_rate": 0.005, "n_steps": 12, "batch_size": 8, "gradient_clip": 1, "seed": 0},
-    "aggregation": {"rule": "weighted_mean", "max_weight": None, "max_relative_norm": 1.0},
+    "aggregation": {"rule": {"kind": "weighted_mean"}, "max_weight": None, "max_relative_norm": 1.0},
     "round": {"quorum": 2, "deadline_seconds": 3600},
     "gate": {"tolerance": 0.005},
     "evaluation": {"n_held_out_rows": 200},

@@ -170,3 +170,52 @@ def test_a_name_outside_the_storage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"outside|traversal"):
         target.save("../outside", ContentFile(b"x"))
     assert files_in(tmp_path) == []
+
+
+def test_a_local_file_is_put_under_its_digest_as_its_bytes_would_be(blobs: Path, tmp_path: Path) -> None:
+    content = os.urandom(3 * 2**20 + 5)
+    path = tmp_path / "candidate"
+    path.write_bytes(content)
+
+    stored = storage.put_path(path)
+    assert (stored.sha256, stored.size_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert storage.get(stored.sha256, max_bytes=len(content)) == content
+    assert storage.put(content) == stored.sha256
+    assert len(files_in(blobs)) == 1
+
+
+def test_a_blob_among_local_files_is_staged_where_it_lies(blobs: Path, tmp_path: Path) -> None:
+    sha256 = storage.put(b"an update")
+    directory = tmp_path / "staged"
+    directory.mkdir()
+
+    assert storage.stage(sha256, directory, max_bytes=9) == files_in(blobs)[0]
+    assert files_in(directory) == []
+
+
+def test_a_blob_elsewhere_is_copied_where_it_is_staged(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(*_: object) -> str:
+        raise NotImplementedError
+
+    sha256 = storage.put(b"an update")
+    blob = files_in(blobs)[0]
+    stored = {sha256: blob.open("rb")}
+    monkeypatch.setattr(AtomicFileSystemStorage, "open", lambda _, name, mode: stored[Path(name).name])
+    monkeypatch.setattr(AtomicFileSystemStorage, "path", elsewhere)
+
+    staged = storage.stage(sha256, tmp_path, max_bytes=9)
+    assert staged == tmp_path / sha256
+    assert staged.read_bytes() == b"an update"
+
+
+def test_what_is_staged_is_checked_as_what_is_got(blobs: Path, tmp_path: Path) -> None:
+    sha256 = storage.put(b"12345")
+    with pytest.raises(BlobTooLarge):
+        storage.stage(sha256, tmp_path, max_bytes=4)
+    with pytest.raises(BlobMissing):
+        storage.stage("0" * 64, tmp_path, max_bytes=4)
+    files_in(blobs)[0].write_bytes(b"1234x")
+    with pytest.raises(BlobCorrupt):
+        storage.stage(sha256, tmp_path, max_bytes=5)

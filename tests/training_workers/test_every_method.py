@@ -1,12 +1,13 @@
 """What holds for each method alike: from the start over tenants' updates to a candidate that is better."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from federation.aggregation import WeightedUpdate, get_rule
+from federation.aggregation.combining import Recipe, WeightedUpdate, combine
 from federation.aggregation.updates import ExpectedUpdate, check_update
 from federation.specification import FederationSpecification
 from training_workers import errors
@@ -37,18 +38,23 @@ def test_a_round_makes_a_better_candidate(
     start: dict[str, Tensor],
     reviews: list[Example],
     any_specification: FederationSpecification,
+    tmp_path: Path,
 ) -> None:
     longer = any_specification.training.model_copy(update={"n_steps": 20})
     specification = any_specification.model_copy(update={"training": longer})
-    parent = to_bytes(start, {})
-    parent_sha256 = hashlib.sha256(parent).hexdigest()
+    parent = tmp_path / "parent"
+    parent.write_bytes(to_bytes(start, {}))
+    parent_sha256 = hashlib.sha256(parent.read_bytes()).hexdigest()
     updates = []
     for tenant, rows in (("tnt_1", reviews[:12]), ("tnt_2", reviews[12:])):
-        outcome = train_locally(any_base, method, from_bytes(parent), rows, specification, seed=1)
+        outcome = train_locally(
+            any_base, method, from_bytes(parent.read_bytes()), rows, specification, seed=1
+        )
         origin = {"round": "rnd_1", "tenant": tenant, "base": "b", "attempt": "1", "parent": parent_sha256}
-        data = to_bytes(outcome.update, origin)
+        update = tmp_path / tenant
+        update.write_bytes(to_bytes(outcome.update, origin))
         facts = check_update(
-            data,
+            update,
             parent=parent,
             expected=ExpectedUpdate(
                 round="rnd_1", tenant=tenant, attempt=1, base="b", parent_sha256=parent_sha256
@@ -57,8 +63,10 @@ def test_a_round_makes_a_better_candidate(
             sends=specification.method.sends,
         )
         assert facts.relative_norm == pytest.approx(outcome.relative_norm, rel=1e-6)
-        updates.append(WeightedUpdate(1.0, lambda data=data: data))  # type: ignore[misc]
-    candidate = from_bytes(get_rule("weighted_mean")(parent, updates, sends=specification.method.sends))
+        updates.append(WeightedUpdate(update, 1.0))
+    recipe = Recipe(rule=specification.aggregation.rule, sends=specification.method.sends)
+    made = combine(version=parent, server_state=None, updates=updates, recipe=recipe, directory=tmp_path)
+    candidate = from_bytes(made.version.read_bytes())
     method.check(any_base, candidate)
     before = evaluate(any_base, method, start, reviews, specification)
     after = evaluate(any_base, method, candidate, reviews, specification)

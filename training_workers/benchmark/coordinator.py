@@ -1,10 +1,13 @@
 """The coordinator's half of a round, by the functions that the coordinator calls: checks, weights, the rule."""
 
 import hashlib
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
-from federation.aggregation import WeightedUpdate, capped_weight, get_rule
+from federation.aggregation.combining import Recipe, WeightedUpdate, combine
 from federation.aggregation.updates import ExpectedUpdate, check_update
+from federation.aggregation.weights import capped_weight
 from federation.errors import UpdateRefused
 from federation.specification import FederationSpecification
 
@@ -17,10 +20,6 @@ class Submitted:
     update: bytes
     n_examples: int
 
-    def load(self) -> bytes:
-        """Its bytes, as the rule asks for them."""
-        return self.update
-
 
 class Coordinator:
     """Holds what tenants train from and what is scored, and moves both on by accepted updates."""
@@ -28,13 +27,9 @@ class Coordinator:
     def __init__(self, specification: FederationSpecification, *, base_sha256: str, start: bytes) -> None:
         self._rules = specification
         self._base_sha256 = base_sha256
-        self.broadcast = start
+        self._server_state: bytes | None = None
+        self.broadcast = self.scored = start
         self.n_rejected = 0
-
-    @property
-    def scored(self) -> bytes:
-        """The version that is evaluated and published."""
-        return self.broadcast
 
     def identity(self, tenant: str, *, number: int) -> dict[str, str]:
         """What an update's metadata must say."""
@@ -50,20 +45,44 @@ class Coordinator:
         """Aggregate what passes the checks.
 
         Raises:
-            NothingToAggregate: nothing passed.
+            NothingToAggregate, TooFewUpdates: not as many passed as the rule needs.
             AggregateNotFinite: the rule's result is none.
         """
-        rules = self._rules.aggregation
-        accepted = [one for one in submitted if self._accepts(one, number)]
-        self.n_rejected += len(submitted) - len(accepted)
-        weighted = [
-            WeightedUpdate(weight=capped_weight(one.n_examples, rules.max_weight), load=one.load)
-            for one in accepted
-        ]
-        self.broadcast = get_rule(rules.rule)(self.broadcast, weighted, sends=self._rules.method.sends)
+        with tempfile.TemporaryDirectory(prefix="prelude-") as name:
+            directory = Path(name)
+            version = _file(directory / "parent", self.scored)
+            updates = [_file(directory / one.tenant, one.update) for one in submitted]
+            accepted = [
+                (path, one.n_examples)
+                for path, one in zip(updates, submitted, strict=True)
+                if self._accepts(path, version, one.tenant, number)
+            ]
+            self.n_rejected += len(submitted) - len(accepted)
+            self._move(version, accepted, directory)
 
-    def _accepts(self, one: Submitted, number: int) -> bool:
-        identity = self.identity(one.tenant, number=number)
+    def _move(self, version: Path, accepted: list[tuple[Path, int]], directory: Path) -> None:
+        rules = self._rules.aggregation
+        state = self._server_state
+        made = combine(
+            version=version,
+            server_state=None if state is None else _file(directory / "state", state),
+            updates=[
+                WeightedUpdate(path, capped_weight(n_examples, rules.max_weight))
+                for path, n_examples in accepted
+            ],
+            recipe=Recipe(
+                rule=rules.rule,
+                server=rules.server,
+                average_decay=rules.average_decay,
+                sends=self._rules.method.sends,
+            ),
+            directory=directory,
+        )
+        self.scored, self.broadcast = made.version.read_bytes(), made.broadcast.read_bytes()
+        self._server_state = None if made.server_state is None else made.server_state.read_bytes()
+
+    def _accepts(self, update: Path, version: Path, tenant: str, number: int) -> bool:
+        identity = self.identity(tenant, number=number)
         expected = ExpectedUpdate(
             round=identity["round"],
             tenant=identity["tenant"],
@@ -73,8 +92,8 @@ class Coordinator:
         )
         try:
             check_update(
-                one.update,
-                parent=self.broadcast,
+                update,
+                parent=version,
                 expected=expected,
                 max_relative_norm=self._rules.max_relative_norm,
                 sends=self._rules.method.sends,
@@ -82,3 +101,8 @@ class Coordinator:
         except UpdateRefused:
             return False
         return True
+
+
+def _file(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
