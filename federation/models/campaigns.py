@@ -57,15 +57,17 @@ class Campaign(Stateful):
     def conflict(self, target: str) -> CampaignStateConflict:
         return CampaignStateConflict(campaign_id=self.public_id, state=self.state, wanted=target)
 
-    def record_move(self, origin: str) -> None:
-        self.tell(origin=origin)
-
-    def tell(self, *, origin: str | None = None) -> None:
-        """Say in the events of its newest round which state it is in by now: the stream is one of rounds' events."""
+    def event_of_move(self, origin: str | None) -> models.Model | None:
+        """Told in the events of its newest round: the stream is one of rounds' events."""
         newest = self.rounds.order_by("-number").first()
-        if newest is not None:
-            newest.events.create(
-                kind=f"campaign.{self.state}",
-                message=self.state_reason,
-                data={"from": origin, "campaign": self.public_id},
-            )
+        return newest and newest.events.model(
+            federated_round=newest,
+            kind=f"campaign.{self.state}",
+            message=self.state_reason,
+            data={"from": origin, "campaign": self.public_id},
+        )
+
+    def tell_of_start(self) -> None:
+        """Say that it runs, once its first round is there to be told in."""
+        if event := self.event_of_move(None):
+            event.save(force_insert=True)

@@ -48,7 +48,7 @@ def start_campaign(
         after = audit.fields(campaign, "federation", "state", "n_rounds", "patience", "evaluate_every")
         audit.record(action="campaign.started", subject=campaign, after=after)
         rounds.start_round(federation=federation, campaign=campaign)
-        campaign.tell()
+        campaign.tell_of_start()
         return campaign
 
 

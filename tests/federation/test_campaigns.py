@@ -182,8 +182,12 @@ def test_the_incumbents_last_score_has_the_coordinator_look(
     campaign = start(ready_federation(), n_rounds=2)
     federated_round = live_round(campaign)
     steps.train_all(federated_round)
+    candidate = steps.reload(federated_round).candidate_version
     with scoping.platform():
         waiting = list(Evaluation.objects.filter(version=federated_round.incumbent_version))
+        of_candidate = list(Evaluation.objects.filter(version=candidate))
+    for evaluation in of_candidate:
+        steps.score(evaluation, 0.5)
     with django_capture_on_commit_callbacks(execute=True):
         for evaluation in waiting:
             steps.score(evaluation, 0.5)
