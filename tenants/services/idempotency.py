@@ -77,7 +77,9 @@ def kept_body(record: IdempotencyRecord) -> bytes:
 def purge_expired() -> int:
     """Forget answers older than `KEPT_FOR`, a bounded number of them; for the platform's scope. Returns how many."""
     batch = _expired().order_by("created_at").select_for_update(skip_locked=True)[:PURGED_AT_ONCE]
-    n_purged, _ = IdempotencyRecord.objects.filter(pk__in=batch.values("pk")).delete()
+    # Found first: within the deletion a plan may look anew for each row, and skip what it has locked itself.
+    found = list(batch.values_list("pk", flat=True))
+    n_purged, _ = IdempotencyRecord.objects.filter(pk__in=found).delete()
     return n_purged
 
 

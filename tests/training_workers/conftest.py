@@ -35,6 +35,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "prompt": {**SPECIFICATION["method"], "kind": "prompt"},
     "full": {"kind": "full"},
 }
+ADAPTERS = {name: method for name, method in METHODS.items() if name != "full"}
 CPU_FLOAT32 = Runtime(device=torch.device("cpu"), dtype=torch.float32, n_threads=1, reason="a test")
 CPU_BFLOAT16 = Runtime(device=torch.device("cpu"), dtype=torch.bfloat16, n_threads=1, reason="a test")
 
@@ -78,6 +79,12 @@ def specification() -> FederationSpecification:
 @pytest.fixture(params=list(METHODS.values()), ids=list(METHODS))
 def any_specification(request: pytest.FixtureRequest) -> FederationSpecification:
     """The label task's specification with one method after the other."""
+    return parse_specification({**SPECIFICATION, "method": request.param})
+
+
+@pytest.fixture(params=list(ADAPTERS.values()), ids=list(ADAPTERS))
+def adapter_specification(request: pytest.FixtureRequest) -> FederationSpecification:
+    """The same with one method of PEFT's after the other."""
     return parse_specification({**SPECIFICATION, "method": request.param})
 
 

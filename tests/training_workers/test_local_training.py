@@ -145,7 +145,7 @@ def _changed(specification: FederationSpecification, **training: Any) -> Federat
 
 
 def test_one_step_of_sgd_is_the_gradient_times_the_rate(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
@@ -154,9 +154,9 @@ def test_one_step_of_sgd_is_the_gradient_times_the_rate(
     plain = _changed(
         specification, optimizer="sgd", learning_rate=2.0, n_steps=1, batch_size=24, gradient_clip=1000.0
     )
-    update = train_locally(tiny_base, method, start, reviews, plain, seed=0).update["prompt_embeddings"]
+    update = train_locally(any_base, method, start, reviews, plain, seed=0).update["prompt_embeddings"]
     prefix = start["prompt_embeddings"].clone().requires_grad_()
-    base = tiny_base.for_task(plain.task)
+    base = any_base.for_task(plain.task)
     encoded = base.encode(reviews, n_positions=method.n_positions)
     batch = make_batch(encoded, device=base.runtime.device)
     logits = method.logits(base, {"prompt_embeddings": prefix}, batch)
@@ -166,7 +166,7 @@ def test_one_step_of_sgd_is_the_gradient_times_the_rate(
 
 
 def test_fedprox_pulls_back_by_mu_times_the_way_gone(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
@@ -179,7 +179,7 @@ def test_fedprox_pulls_back_by_mu_times_the_way_gone(
             specification,
             **{"optimizer": "sgd", "learning_rate": 0.1, "batch_size": 1, "gradient_clip": 1e3, **changes},
         )
-        outcome = train_locally(tiny_base, method, start, reviews[:1], steps, seed=0)
+        outcome = train_locally(any_base, method, start, reviews[:1], steps, seed=0)
         return outcome.update["prompt_embeddings"].double()
 
     first, free, held = update(n_steps=1), update(n_steps=2), update(n_steps=2, proximal=0.5)
@@ -187,7 +187,7 @@ def test_fedprox_pulls_back_by_mu_times_the_way_gone(
 
 
 def test_a_calibrated_loss_is_that_of_the_labels_under_the_tenants_counts(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
@@ -195,13 +195,12 @@ def test_a_calibrated_loss_is_that_of_the_labels_under_the_tenants_counts(
 ) -> None:
     skewed = [*reviews[::2], reviews[1]]  # twelve positive, one negative
     calibrated = _changed(specification, calibrate_labels=True, n_steps=1, batch_size=13)
-    outcome = train_locally(tiny_base, method, start, skewed, calibrated, seed=0)
-    base = tiny_base.for_task(calibrated.task)
+    outcome = train_locally(any_base, method, start, skewed, calibrated, seed=0)
+    base = any_base.for_task(calibrated.task)
     encoded = base.encode(skewed, n_positions=method.n_positions)
     batch = make_batch(encoded, device=base.runtime.device)
-    words = [tiny_base.tokenizer(word)["input_ids"][0] for word in (" positive", " negative")]
     with torch.no_grad():
-        pairs = method.logits(base, start, batch)[batch.first_targets][:, words]
+        pairs = method.logits(base, start, batch)[batch.first_targets][:, base.label_tokens]
     chances = torch.softmax(pairs, dim=-1) * torch.tensor([12.0, 1.0])
     expected = -(chances[range(13), batch.labels] / chances.sum(dim=-1)).log().mean()
     assert outcome.losses[0] == pytest.approx(float(expected), rel=1e-4)
@@ -209,13 +208,13 @@ def test_a_calibrated_loss_is_that_of_the_labels_under_the_tenants_counts(
 
 
 def test_a_tenant_of_one_label_has_nothing_to_learn_from_a_calibrated_loss(
-    tiny_base: BaseModel,
+    any_base: BaseModel,
     method: Method,
     start: dict[str, Tensor],
     reviews: list[Example],
     specification: FederationSpecification,
 ) -> None:
     calibrated = _changed(specification, calibrate_labels=True)
-    outcome = train_locally(tiny_base, method, start, reviews[::2], calibrated, seed=0)
+    outcome = train_locally(any_base, method, start, reviews[::2], calibrated, seed=0)
     assert outcome.losses == [0.0] * 6
     assert outcome.relative_norm == 0

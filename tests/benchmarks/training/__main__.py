@@ -24,6 +24,7 @@ from deploy.demo.packages import MODEL_PACKAGE, TEXTS_PACKAGE, convert_base_mode
 from deploy.demo.paths import PROJECT, Paths
 from deploy.demo.specification import SPECIFICATION
 from deploy.embedded.layout import n_cores
+from federation.specification import parse_specification
 from tests.benchmarks.training import report
 from tests.benchmarks.training.measuring import measure
 from tests.benchmarks.training.turns import Task
@@ -69,11 +70,12 @@ def quick_task(directory: Path) -> Task:
 
 def _task(base: Path, found: Sequence[dict[str, str]], specification: dict[str, Any]) -> Task:
     """Each row is trained on once, so that the order in which they come matters little."""
-    training = specification["training"]
+    whole = parse_specification(specification)
+    training = {**whole.as_json()["training"], "learning_rate": whole.learning_rate}
     n_rows = training["n_steps"] * training["batch_size"]
     return Task(
         base_directory=str(base.resolve()),
-        specification=specification,
+        specification={**whole.as_json(), "training": training},
         rows=list(found[:n_rows]),
         held_out=list(found[n_rows : n_rows + N_HELD_OUT]),
     )

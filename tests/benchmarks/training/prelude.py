@@ -31,7 +31,7 @@ class PreludeEngine:
         return {name: self._metrics[name] for name in ("dtype", "device")}
 
     def train(self, n_steps: int) -> tuple[float, float]:
-        """A local run; its clock stops when the worker hears of the last step, before the score that follows."""
+        """A local run; its clock stops when the worker hears of the last step."""
         training = {**self._task.specification["training"], "n_steps": n_steps}
         job = {
             "kind": "train",
@@ -39,8 +39,8 @@ class PreludeEngine:
             "specification": {**self._task.specification, "training": training},
             "seed": training["seed"],
             "examples": self._task.rows[: n_steps * training["batch_size"]],
-            "held_out": self._task.held_out[:1],
             "evaluate_before": False,
+            "evaluate_after": False,
             "identity": {
                 "round": "rnd_1",
                 "tenant": "tnt_1",
