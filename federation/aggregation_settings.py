@@ -1,10 +1,13 @@
-"""Settings of aggregation rules and server optimizers, without NumPy: what the web knows of aggregation."""
+"""Settings of aggregation rules, server optimizers and travel, without NumPy: what the web knows of aggregation."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from federation.sections import Section
+
+WireDtype = Literal["float32", "float16", "int8", "int4"]
+BroadcastDtype = Literal["float32", "float16", "int8"]
 
 
 class WeightedMean(Section):

@@ -1,4 +1,4 @@
-"""The trainer's jobs: plain values and blobs in, plain values and a blob out."""
+"""The trainer's jobs: plain values and blobs in, plain values and blobs out."""
 
 import hashlib
 import resource
@@ -22,9 +22,9 @@ from training_workers.loading import BaseModel, load_base_model
 from training_workers.local_training import Step, TrainingOutcome, train_locally
 from training_workers.methods import Method, get_method
 from training_workers.runtime import choose_runtime
-from training_workers.states import from_bytes, moved, to_bytes
+from training_workers.states import from_bytes, moved, send, to_bytes, unpacked
 
-Answer = tuple[dict[str, Any], bytes | None]
+Answer = tuple[dict[str, Any], dict[str, bytes]]
 Report = Callable[[dict[str, Any]], None]
 ShouldStop = Callable[[], bool]
 
@@ -72,7 +72,7 @@ class Workshop:
     def do(
         self, job: Mapping[str, Any], blobs: Mapping[str, bytes], *, report: Report, should_stop: ShouldStop
     ) -> Answer:
-        """One job's result and blob.
+        """One job's result and blobs.
 
         Raises:
             JobUnknown: no such job, or a part of it is missing.
@@ -94,12 +94,15 @@ class Workshop:
         state = method.start(base, seed=specification.training.seed)
         method.check(base, state)
         result = {"configuration": method.configuration(base), "base_loaded": is_loaded}
-        return result, to_bytes(state, metadata={})
+        return result, {"start": to_bytes(state, metadata={})}
 
     def _train(self, job: "_Job") -> Answer:
-        """The training, with scores before and after it where asked for; the blob is the update with its identity."""
+        """The training, with scores before and after it where asked for.
+
+        The blobs are the update with its identity, as it travels, and what error feedback keeps of it.
+        """
         identity = job.part("identity")
-        state = job.state(parent_sha256=identity["parent"])
+        state = job.broadcast(identity["parent"])
         base, is_loaded = self._shelf.take(job.part("base"), report=job.report)
         before = job.score(base, state, phase="evaluating_before") if job.part("evaluate_before") else None
         reach(FailPoint.TRAINING_BEGUN)
@@ -111,14 +114,14 @@ class Workshop:
         metrics = {**_training_metrics(outcome, base), "scores": scores}
         names = ("round", "tenant", "attempt", "parent")
         metadata = {name: str(identity[name]) for name in names} | {"base": base.facts.weights_sha256}
-        return {"metrics": metrics, "base_loaded": is_loaded}, to_bytes(outcome.update, metadata)
+        return {"metrics": metrics, "base_loaded": is_loaded}, job.sent(outcome.update, metadata)
 
     def _evaluate(self, job: "_Job") -> Answer:
         state = job.state() if "state" in job.blobs else None
         base, is_loaded = self._shelf.take(job.part("base"), report=job.report)
         started_at = time.perf_counter()
         score = job.score(base, state, phase="evaluating")
-        return {**asdict(score), "seconds": time.perf_counter() - started_at, "base_loaded": is_loaded}, None
+        return {**asdict(score), "seconds": time.perf_counter() - started_at, "base_loaded": is_loaded}, {}
 
 
 class _Job:
@@ -150,14 +153,30 @@ class _Job:
             for number, row in enumerate(rows, start=1)
         ]
 
-    def state(self, *, parent_sha256: str | None = None) -> dict[str, Tensor]:
-        """The state that came as a blob, checked against the parent version's digest where there is one."""
-        if "state" not in self.blobs:
-            raise JobUnknown(reason="it has no state")
-        found = hashlib.sha256(self.blobs["state"]).hexdigest()
-        if parent_sha256 is not None and found != parent_sha256:
-            raise ParentMismatch(expected=parent_sha256, found=found)
-        return from_bytes(self.blobs["state"])
+    def state(self) -> dict[str, Tensor]:
+        """The version that came as a blob."""
+        return from_bytes(self._blob("state"))
+
+    def broadcast(self, sha256: str) -> dict[str, Tensor]:
+        """What to train from, in the form in which it came, checked against its digest."""
+        content = self._blob("state")
+        found = hashlib.sha256(content).hexdigest()
+        if found != sha256:
+            raise ParentMismatch(expected=sha256, found=found)
+        return unpacked(content, self.specification().broadcast.dtype)
+
+    def sent(self, update: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, bytes]:
+        """The update as it travels, and what error feedback keeps of it."""
+        last = from_bytes(self.blobs["residual"]) if "residual" in self.blobs else None
+        sent = send(update, self.specification().upload, metadata, residual=last)
+        if sent.residual is None:
+            return {"update": sent.content}
+        return {"update": sent.content, "residual": to_bytes(sent.residual, metadata={})}
+
+    def _blob(self, name: str) -> bytes:
+        if name not in self.blobs:
+            raise JobUnknown(reason=f"it has no {name}")
+        return self.blobs[name]
 
     def train(self, base: BaseModel, state: Mapping[str, Tensor]) -> TrainingOutcome:
         return train_locally(

@@ -49,7 +49,7 @@ class TrainerResult:
     """A finished job's answer."""
 
     result: dict[str, Any]
-    blob: bytes | None
+    blobs: Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class ResidentTrainer:
                 heard_at = time.monotonic()
                 message, blobs = frame
                 if message["event"] == "done":
-                    return TrainerResult(result=message["result"], blob=blobs.get("result"))
+                    return TrainerResult(result=message["result"], blobs=blobs)
                 if message["event"] == "failed":
                     raise TrainerFailed(
                         refusal_code=message["code"],

@@ -3,6 +3,7 @@
 import json
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from safetensors import SafetensorError
@@ -10,6 +11,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from federation.aggregation import wire
+from federation.aggregation_settings import BroadcastDtype
+from federation.specification import Upload
 from training_workers.errors import StateIncompatible, StateUnreadable
 
 _LENGTH = struct.Struct("<Q")
@@ -40,6 +44,46 @@ def from_bytes(content: bytes) -> dict[str, Tensor]:
     try:
         return load_tensors(content)
     except SafetensorError as error:
+        raise StateUnreadable(reason=str(error)[:200]) from None
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An update as it travels, and what error feedback keeps of it: None without."""
+
+    content: bytes
+    residual: dict[str, Tensor] | None
+
+
+def send(
+    update: Mapping[str, Tensor],
+    upload: Upload,
+    metadata: Mapping[str, str],
+    *,
+    residual: Mapping[str, Tensor] | None = None,
+) -> Sent:
+    """Put an update into the form in which it travels.
+
+    With error feedback `residual`, what the last accepted upload left out, is added first (Seide et al. 2014;
+    Karimireddy et al. 2019, arXiv 1901.09847).
+
+    Raises:
+        UpdateNotFinite: a value is NaN or infinite, or does not fit into the dtype.
+    """
+    wanted = update if residual is None else moved(update, residual)
+    values = {name: tensor.numpy() for name, tensor in wanted.items()}
+    content = wire.encode(values, upload.dtype, {**wire.VERSION_METADATA, **metadata})
+    if not upload.error_feedback:
+        return Sent(content, None)
+    found = wire.decode(content, upload.dtype, {name: array.shape for name, array in values.items()})
+    return Sent(content, {name: tensor - torch.from_numpy(found[name]) for name, tensor in wanted.items()})
+
+
+def unpacked(content: bytes, dtype: BroadcastDtype) -> dict[str, Tensor]:
+    """The float32 tensors of a version as tenants get it. Raises StateUnreadable for other bytes."""
+    try:
+        return {name: torch.from_numpy(array) for name, array in wire.decode(content, dtype).items()}
+    except (SafetensorError, KeyError) as error:
         raise StateUnreadable(reason=str(error)[:200]) from None
 
 

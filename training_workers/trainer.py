@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -102,7 +102,7 @@ def _serve(inbox: Inbox, output: BinaryIO, job_id: int, job: dict[str, Any], blo
         write_frame(output, {"job_id": job_id, "event": "progress", **event})
 
     try:
-        result, blob = _do(job, blobs, report, should_stop=lambda: inbox.is_cancelled(job_id))
+        result, made = _do(job, blobs, report, should_stop=lambda: inbox.is_cancelled(job_id))
     except PreludeError as refusal:
         write_frame(output, _failure(job_id, refusal.code, str(refusal)))
     except Exception as error:  # noqa: BLE001 - the worker must hear of every failure, and the trainer lives on
@@ -110,11 +110,7 @@ def _serve(inbox: Inbox, output: BinaryIO, job_id: int, job: dict[str, Any], blo
         write_frame(output, _failure(job_id, UNEXPECTED_CODE, _short_text(error), is_unexpected=True))
     else:
         reach(FailPoint.JOB_DONE, str(job["kind"]))
-        write_frame(
-            output,
-            {"job_id": job_id, "event": "done", "result": result},
-            {} if blob is None else {"result": blob},
-        )
+        write_frame(output, {"job_id": job_id, "event": "done", "result": result}, made)
 
 
 def _do(
@@ -122,10 +118,10 @@ def _do(
     blobs: dict[str, bytes],
     report: Callable[[dict[str, Any]], None],
     should_stop: Callable[[], bool],
-) -> tuple[dict[str, Any], bytes | None]:
+) -> tuple[dict[str, Any], Mapping[str, bytes]]:
     if job.get("kind") == "inspect" and "path" in job:
         facts = inspect_directory(Path(job["path"]), on_file=lambda: report({"phase": "reading"}))
-        return {"facts": facts.to_dict()}, None
+        return {"facts": facts.to_dict()}, {}
     return _workshop().do(job, blobs, report=report, should_stop=should_stop)
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from django.conf import settings
 
+from federation.aggregation.wire import in_broadcast_form
 from federation.models import BaseModel, Evaluation, Federation, LocalRun
-from federation.services import base_models, evaluations, federations, local_runs
+from federation.services import base_models, evaluations, federations, local_runs, residuals
 from federation.states import EvaluationState
 from tenants import scoping, storage
 from tenants.models import Dataset
@@ -41,10 +42,14 @@ def prepare_start(attempt: Attempt[Federation]) -> None:
     federation = attempt.row
     job = {"kind": "start", "base": _base(federation), "specification": federation.specification}
     answer = _run(attempt, job, {})
-    assert answer.blob is not None
+    start = answer.blobs["start"]
+    broadcast = in_broadcast_form(start, federation.rules.broadcast.dtype)
     with attempt.scope():
         federations.accept_start(
-            federation=federation, start=answer.blob, configuration=answer.result["configuration"]
+            federation=federation,
+            start=start,
+            broadcast=broadcast,
+            configuration=answer.result["configuration"],
         )
 
 
@@ -67,6 +72,7 @@ def train(attempt: Attempt[LocalRun]) -> None:
     local_run = attempt.row
     with scoping.reading(local_run.tenant_id):
         measured = _score_before(local_run)
+        residual = _residual(local_run)
     parent = local_run.federated_round.parent_version
     # Where tenants train from something else than the version, its score comes from its own evaluation alone.
     is_version = parent.broadcast_sha256 == parent.sha256
@@ -74,16 +80,20 @@ def train(attempt: Attempt[LocalRun]) -> None:
     job["examples"] = _training_rows(attempt, job["specification"], job["seed"])
     if job["evaluate_after"]:
         job["held_out"] = _held_out_rows(attempt, local_run.dataset, job["specification"])
-    state = storage.get(parent.broadcast_sha256, max_bytes=parent.broadcast_size_bytes)
-    answer = _run(attempt, job, {"state": state})
-    assert answer.blob is not None
+    blobs = {"state": storage.get(parent.broadcast_sha256, max_bytes=parent.broadcast_size_bytes)}
+    answer = _run(attempt, job, blobs if residual is None else {**blobs, "residual": residual})
     metrics = {**answer.result["metrics"], "base_loaded": answer.result["base_loaded"]}
     with attempt.scope():
         if job["evaluate_before"]:
             local_runs.record_before(local_run=local_run, score=metrics["scores"]["before"])
         else:
             metrics["scores"]["before"] = measured
-        local_runs.submit_update(local_run=local_run, update=answer.blob, metrics=metrics)
+        local_runs.submit_update(
+            local_run=local_run,
+            update=answer.blobs["update"],
+            metrics=metrics,
+            residual=answer.blobs.get("residual"),
+        )
 
 
 def evaluate(attempt: Attempt[Evaluation]) -> None:
@@ -111,6 +121,12 @@ def _score_before(local_run: LocalRun) -> dict[str, Any] | None:
     )
     found = measured.first()
     return None if found is None else {name: getattr(found, name) for name in ("accuracy", "loss", "n_rows")}
+
+
+def _residual(local_run: LocalRun) -> bytes | None:
+    """What the tenant's last accepted upload left out, where the federation has error feedback."""
+    has_feedback = local_run.federated_round.federation.rules.upload.error_feedback
+    return residuals.read_last(local_run=local_run) if has_feedback else None
 
 
 def _train_job(local_run: LocalRun, *, is_measured: bool) -> dict[str, Any]:

@@ -202,6 +202,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "ActorKind": "tenants.states.ActorKind",
         "BaseModelState": "federation.states.BaseModelState",
+        "BroadcastDtype": ["float32", "float16", "int8"],
         "CampaignState": "federation.states.CampaignState",
         "DatasetFormat": "tenants.states.DatasetFormat",
         "DatasetState": "tenants.states.DatasetState",
@@ -217,6 +218,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "Role": "tenants.states.Role",
         "RoundState": "federation.states.RoundState",
         "TenantState": "tenants.states.TenantState",
+        "UploadDtype": ["float32", "float16", "int8", "int4"],
         "WebhookState": "federation.states.WebhookState",
     },
 }

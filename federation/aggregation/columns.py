@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from federation.aggregation.files import TensorFile
 from federation.aggregation.headers import Shape
-from federation.aggregation.wire import GROUP, WireDtype, read_columns
+from federation.aggregation.wire import GROUP, read_columns
+from federation.aggregation_settings import WireDtype
 from federation.errors import UpdateNotFinite
 
 BLOCK_BYTES: Final = 24 * 2**20

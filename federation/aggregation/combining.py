@@ -19,19 +19,9 @@ from federation.aggregation.headers import TensorKind
 from federation.aggregation.rules import prepare
 from federation.aggregation.servers import slots_of, take_step
 from federation.aggregation.weights import checked_weights
-from federation.aggregation.wire import (
-    GROUP,
-    BroadcastDtype,
-    WireDtype,
-    pack,
-    scale_name,
-    wire_kinds,
-)
-from federation.aggregation_settings import Rule, Server
+from federation.aggregation.wire import GROUP, VERSION_METADATA, pack, scale_name, wire_kinds
+from federation.aggregation_settings import BroadcastDtype, Rule, Server, WireDtype
 from federation.errors import AggregateNotFinite
-
-# One entry only: it is what PEFT looks for.
-VERSION_METADATA: Final = {"format": "pt"}
 
 _ITERATE: Final = "iterate"
 _STEP: Final = "step"

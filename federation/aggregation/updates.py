@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from federation.aggregation.columns import UpdateBlocks, Vector, columns_of, sends_all, shapes_of
 from federation.aggregation.files import TensorFile, check_kinds, open_version
 from federation.aggregation.headers import largest_file_bytes, read_header
-from federation.aggregation.wire import WireDtype, wire_kinds
+from federation.aggregation.wire import wire_kinds
+from federation.aggregation_settings import WireDtype
 from federation.errors import (
     UpdateForWrongBase,
     UpdateForWrongParent,

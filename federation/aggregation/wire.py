@@ -9,7 +9,7 @@ and rounded to the nearest.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil, prod
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,11 @@ from safetensors.numpy import load
 
 from federation.aggregation.files import TensorFile, Values, to_bytes
 from federation.aggregation.headers import Shape, TensorKind
+from federation.aggregation_settings import BroadcastDtype, WireDtype
 from federation.errors import UpdateNotFinite
 
-WireDtype = Literal["float32", "float16", "int8", "int4"]
-BroadcastDtype = Literal["float32", "float16", "int8"]
-
+# One entry only: it is what PEFT looks for.
+VERSION_METADATA: Final = {"format": "pt"}
 GROUP: Final = 64
 _FLOATS: Final[Mapping[str, str]] = {"float32": "F32", "float16": "F16"}
 _LARGEST: Final[Mapping[str, int]] = {"int8": 127, "int4": 7}
@@ -148,6 +148,15 @@ def decode(
         scales = {scale_name(name) for name in parts} if dtype == "int8" else set()
         shapes = {name: part.shape for name, part in parts.items() if name not in scales}
     return {name: _decoded(parts, name, shape, dtype) for name, shape in shapes.items()}
+
+
+def in_broadcast_form(version: bytes, dtype: BroadcastDtype) -> bytes:
+    """A version of our own as tenants get it, of which an aggregation writes the later ones itself.
+
+    Raises:
+        UpdateNotFinite: a value does not fit into the dtype.
+    """
+    return version if dtype == "float32" else encode(decode(version, "float32"), dtype, VERSION_METADATA)
 
 
 def _decoded(

@@ -4,6 +4,7 @@ from federation.models.campaigns import Campaign
 from federation.models.claims import ClaimClock, ClaimShare
 from federation.models.federations import BaseModel, Enrolment, Federation, Schedule
 from federation.models.prefixes import PrefixVersion, PublishedPrefix, PublishRecord
+from federation.models.residuals import Residual
 from federation.models.rounds import Evaluation, FederatedRound, LocalRun, RoundEvent
 from federation.models.trainer_logs import TrainerLogTail
 from federation.models.webhooks import (
@@ -27,6 +28,7 @@ __all__ = [
     "PrefixVersion",
     "PublishRecord",
     "PublishedPrefix",
+    "Residual",
     "RoundEvent",
     "Schedule",
     "TrainerLogTail",

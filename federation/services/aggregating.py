@@ -14,6 +14,7 @@ from federation.aggregation.combining import Recipe, WeightedUpdate, combine
 from federation.aggregation.headers import MAX_HEADER_BYTES
 from federation.aggregation.updates import ExpectedUpdate, check_update
 from federation.aggregation.weights import capped_weight
+from federation.aggregation_settings import WireDtype
 from federation.errors import AggregateNotFinite, TooFewUpdates
 from federation.models import FederatedRound, LocalRun, PrefixVersion
 from federation.services import rounds
@@ -35,6 +36,7 @@ class CheckPlan:
     parent: Stored
     expected: ExpectedUpdate
     max_relative_norm: float
+    dtype: WireDtype
     sends: Callable[[str], bool]
 
 
@@ -69,6 +71,7 @@ def _plans(federated_round: FederatedRound, local_runs: Sequence[LocalRun]) -> l
                 parent_sha256=parent.broadcast_sha256,
             ),
             max_relative_norm=rules.max_relative_norm,
+            dtype=rules.upload.dtype,
             sends=rules.method.sends,
         )
         for local_run in local_runs
@@ -94,6 +97,7 @@ def _fault(plan: CheckPlan, parent: Path, directory: str) -> PreludeError | None
             parent=parent,
             expected=plan.expected,
             max_relative_norm=plan.max_relative_norm,
+            dtype=plan.dtype,
             sends=plan.sends,
         )
     except PreludeError as error:
@@ -102,7 +106,7 @@ def _fault(plan: CheckPlan, parent: Path, directory: str) -> PreludeError | None
 
 
 def _update_limit(parent: Stored) -> int:
-    """An update is its parent's size, but for its header."""
+    """An update is its parent's size at most, but for its header."""
     return parent.size_bytes + MAX_HEADER_BYTES
 
 
@@ -170,6 +174,8 @@ def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan | No
             rule=rules.rule,
             server=rules.server,
             average_decay=rules.average_decay,
+            upload_dtype=specification.upload.dtype,
+            broadcast_dtype=specification.broadcast.dtype,
             sends=specification.method.sends,
         ),
         parent=Stored(parent.sha256, parent.size_bytes),

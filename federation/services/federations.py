@@ -11,7 +11,7 @@ from federation.errors import (
     NotInvited,
 )
 from federation.models import BaseModel, Enrolment, Federation, PrefixVersion
-from federation.services import evaluations, prefixes
+from federation.services import evaluations, prefixes, residuals
 from federation.specification import LabelTask, parse_specification
 from federation.states import BaseModelState, EnrolmentState, FederationState, Priority
 from tenants import dispatch, storage
@@ -56,9 +56,14 @@ def change_federation(*, federation: Federation, priority: Priority, weight: int
     return federation
 
 
-def accept_start(*, federation: Federation, start: bytes, configuration: dict[str, object]) -> PrefixVersion:
-    """Version 0 from the training side, published at once. Raises LeaseLost for a stale attempt."""
-    sha256 = storage.put(start)
+def accept_start(
+    *, federation: Federation, start: bytes, broadcast: bytes, configuration: dict[str, object]
+) -> PrefixVersion:
+    """Version 0 from the training side, published at once; `broadcast` is how it travels to tenants.
+
+    Raises LeaseLost for a stale attempt.
+    """
+    sha256, broadcast_sha256 = storage.put(start), storage.put(broadcast)
     with transaction.atomic():
         federation.lock_held()
         before = audit.fields(federation, "state")
@@ -70,8 +75,8 @@ def accept_start(*, federation: Federation, start: bytes, configuration: dict[st
             number=0,
             sha256=sha256,
             size_bytes=len(start),
-            broadcast_sha256=sha256,
-            broadcast_size_bytes=len(start),
+            broadcast_sha256=broadcast_sha256,
+            broadcast_size_bytes=len(broadcast),
         )
         prefixes.publish(version=version, actor="platform", reason="start prefix")
         for enrolment in Enrolment.objects.filter(federation=federation, state=EnrolmentState.ACTIVE):
@@ -130,6 +135,7 @@ def leave(*, enrolment: Enrolment) -> Enrolment:
     with transaction.atomic():
         enrolment.lock()
         _place(enrolment, "enrolment.left", EnrolmentState.LEFT, None)
+        residuals.forget(enrolment=enrolment)
     return enrolment
 
 

@@ -4,9 +4,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from federation import tasks
+from federation.aggregation.wire import encode
 from federation.models import Evaluation, FederatedRound, Federation, LocalRun
 from federation.services import evaluations, local_runs, rounds
 from federation.states import EvaluationState
@@ -46,9 +46,10 @@ def update_bytes(local_run: LocalRun, values: Values) -> bytes:
     """The update file that an honest worker makes of the values."""
     with scoping.platform():
         federated_round, tenant = local_run.federated_round, local_run.tenant
-    return save(
+    return encode(
         {"prompt_embeddings": values},
-        metadata={
+        federated_round.federation.rules.upload.dtype,
+        {
             "round": federated_round.public_id,
             "tenant": tenant.public_id,
             "attempt": str(local_run.attempt),
@@ -58,10 +59,10 @@ def update_bytes(local_run: LocalRun, values: Values) -> bytes:
     )
 
 
-def submit(local_run: LocalRun, update: bytes) -> LocalRun:
+def submit(local_run: LocalRun, update: bytes, *, residual: bytes | None = None) -> LocalRun:
     """Submit as the worker that holds the run, then let the coordinator check it."""
     with scoping.tenant(local_run.tenant_id):
-        local_runs.submit_update(local_run=local_run, update=update, metrics={})
+        local_runs.submit_update(local_run=local_run, update=update, metrics={}, residual=residual)
     tasks.advance(local_run.federated_round.public_id)
     return reload(local_run)
 

@@ -14,8 +14,8 @@ from safetensors.numpy import load, save
 
 from federation import errors
 from federation.aggregation.weights import capped_weight
-from federation.aggregation.wire import WireDtype, decode, encode
-from federation.aggregation_settings import FedAvgM, Median
+from federation.aggregation.wire import decode, encode
+from federation.aggregation_settings import FedAvgM, Median, WireDtype
 from tests.federation.updates_made import PARENT_TENSORS, Made, combined, random_tensors
 
 weights = st.floats(min_value=1e-3, max_value=1e6)

@@ -14,7 +14,8 @@ from safetensors.numpy import load
 
 from federation import errors
 from federation.aggregation.files import TensorFile
-from federation.aggregation.wire import GROUP, WireDtype, decode, encode, read_columns, wire_kinds
+from federation.aggregation.wire import GROUP, decode, encode, read_columns, wire_kinds
+from federation.aggregation_settings import WireDtype
 
 DTYPES: tuple[WireDtype, ...] = get_args(WireDtype)
 INTEGERS: tuple[WireDtype, ...] = ("int8", "int4")
@@ -66,6 +67,24 @@ def test_integers_hold_zeros_and_each_groups_largest_value(dtype: WireDtype) -> 
     np.testing.assert_allclose(back[[7, GROUP + 1]], [3.5, -1e-3], rtol=1e-6)
     back[[7, GROUP + 1, -1]] = 0
     assert not back.any()
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@settings(max_examples=60, deadline=None)
+@given(
+    values=arrays(np.float32, (2 * GROUP + 9,), elements=st.floats(-1, 1, width=32, allow_subnormal=False)),
+    magnitudes=st.lists(st.sampled_from([0.0, 1e-30, 1e-12, 1.0, 1e12, 1e38]), min_size=3, max_size=3),
+)
+def test_no_group_suffers_from_anothers_magnitude(
+    dtype: WireDtype, values: NDArray[np.float32], magnitudes: list[float]
+) -> None:
+    scaled = (values * np.repeat(magnitudes, GROUP)[: values.size]).astype(np.float32)
+
+    back = there_and_back(scaled, dtype).astype(np.float64)
+    for start in range(0, scaled.size, GROUP):
+        group = scaled[start : start + GROUP].astype(np.float64)
+        half_a_step = np.abs(group).max() / LARGEST[dtype] / 2
+        assert np.abs(group - back[start : start + GROUP]).max() <= half_a_step * (1 + 1e-4) + 1e-44
 
 
 def test_the_files_are_those_that_the_format_names() -> None:

@@ -135,14 +135,15 @@ def test_base_models_have_names_of_their_own() -> None:
 def test_the_start_prefix_is_version_0_and_published() -> None:
     federation = FederationFactory.create(state=FederationState.PREPARING)
     claimed = Federation.claim(federation.pk, owner="worker")
+    start = prefix_bytes()
     federations.accept_start(
-        federation=claimed, start=prefix_bytes(), configuration={"peft_type": "PREFIX_TUNING"}
+        federation=claimed, start=start, broadcast=start, configuration={"peft_type": "PREFIX_TUNING"}
     )
     federation = Federation.objects.get(pk=federation.pk)
     assert (federation.state, federation.published.version.number) == (FederationState.READY, 0)
     assert PublishRecord.objects.get(federation=federation).old is None
     with pytest.raises(LeaseLost):
-        federations.accept_start(federation=claimed, start=prefix_bytes(1), configuration={})
+        federations.accept_start(federation=claimed, start=start, broadcast=start, configuration={})
 
 
 def test_a_tenant_enrols_where_it_is_invited_and_its_first_scores_are_asked_for(acme: Tenant) -> None:

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from federation.errors import SpecificationInvalid
 from federation.specification import CompletionTask, LabelTask, parse_specification
 
 SPECIFICATION: dict[str, Any] = {
@@ -50,3 +53,36 @@ def test_what_the_method_suits_holds_where_nothing_is_set() -> None:
     assert full.max_relative_norm < prefix.max_relative_norm
     chosen = parse_specification({**open_ended, "training": {"optimizer": "sgd", "learning_rate": 1.0}})
     assert chosen.learning_rate == 1.0
+
+
+def test_updates_and_versions_travel_whole_where_nothing_is_said() -> None:
+    read = parse_specification(SPECIFICATION)
+    assert (read.upload.dtype, read.upload.error_feedback, read.broadcast.dtype) == (
+        "float32",
+        False,
+        "float32",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "problem"),
+    [
+        ({"upload": {"dtype": "int2"}}, "upload.dtype", "'int4'"),
+        ({"broadcast": {"dtype": "int4"}}, "broadcast.dtype", "'int8'"),
+        ({"upload": {"error_feedback": True}}, "upload", "float32 leaves nothing out"),
+        (
+            {"method": {"kind": "full"}, "upload": {"dtype": "int8", "error_feedback": True}},
+            "specification",
+            "each tenant's residual is a whole model",
+        ),
+    ],
+)
+def test_what_cannot_travel_so_is_refused(changes: dict[str, Any], field: str, problem: str) -> None:
+    with pytest.raises(SpecificationInvalid, match=problem) as refused:
+        parse_specification({**SPECIFICATION, **changes})
+    assert field in str(refused.value)
+
+
+def test_full_fine_tuning_may_travel_in_small_integers() -> None:
+    read = parse_specification({**SPECIFICATION, "method": {"kind": "full"}, "upload": {"dtype": "int8"}})
+    assert read.upload.dtype == "int8"

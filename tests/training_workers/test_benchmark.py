@@ -367,6 +367,28 @@ def test_a_run_uses_the_platforms_updates_and_counts_their_bytes(tiny_base: Base
     assert [set(own) for own in result["personal"]["prior"]] == [set(tenant.shares) for tenant in tenants]
 
 
+def test_smaller_uploads_and_broadcasts_are_measured_as_they_travel(
+    tiny_base: BaseModel, texts: Texts
+) -> None:
+    tenants, bench = partition(texts, "dirichlet-0.5", seed=0), Bench(tiny_base, texts)
+    recipe = Recipe(Members.ALL_TENANTS, n_rounds=2)
+
+    def run(name: str) -> dict[str, Any]:
+        specification = Arm("prefix", name).specification(TASKS["sentiment"], {}, n_steps=2, seed=0)
+        return run_arm(bench, recipe, specification, tenants)
+
+    whole, four, fed_back, both = (
+        run(name) for name in ("short", "short-int4", "short-int4-feedback", "short-int8-both")
+    )
+    up, down = whole["spent"][0]["up_bytes"], whole["spent"][0]["down_bytes"]
+    for result in (four, fed_back, both):
+        assert result["n_rejected"] == 0
+    assert all(spent["up_bytes"] < up / 5 for spent in (*four["spent"], *fed_back["spent"]))
+    assert all(spent["down_bytes"] == down for spent in (*four["spent"], *fed_back["spent"]))
+    assert all(spent["up_bytes"] < up / 3 for spent in both["spent"])
+    assert all(spent["down_bytes"] < down / 3 for spent in both["spent"])
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_of_the_platform_is_measured_by_its_name(
     name: str, any_base: BaseModel, texts: Texts

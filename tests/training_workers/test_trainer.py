@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from federation.aggregation.wire import decode, in_broadcast_form
 from tests.training_workers.conftest import SPECIFICATION
 from tests.training_workers.tiny_model import make_tiny_base
 from training_workers.base_models import inspect_directory
@@ -63,8 +64,7 @@ def base(tiny_directory: Path) -> dict[str, str]:
 def start_blob(trainer: ResidentTrainer, base: dict[str, str]) -> bytes:
     """Version 0, as the trainer makes it."""
     answer = trainer.run({"kind": "start", "base": base, "specification": SPECIFICATION})
-    assert answer.blob is not None
-    return answer.blob
+    return answer.blobs["start"]
 
 
 def _train_job(base: dict[str, str], reviews: list[Example], start_blob: bytes) -> dict[str, Any]:
@@ -119,8 +119,7 @@ def test_trains_and_reports(
     assert [event["step"] for event in steps] == [1, 2, 3, 4, 5, 6]
     assert steps[0]["loss"] == metrics["loss_first"]
     assert {"evaluating_before", "evaluating_after"} <= {event["phase"] for event in events}
-    assert answer.blob is not None
-    (tmp_path / "update.safetensors").write_bytes(answer.blob)
+    (tmp_path / "update.safetensors").write_bytes(answer.blobs["update"])
     with safe_open(tmp_path / "update.safetensors", "pt") as update:
         assert update.metadata() == {
             "format": "pt",
@@ -141,7 +140,7 @@ def test_without_scores_around_it_the_training_is_the_same(
     events: list[dict[str, Any]] = []
     answer = trainer.run(bare, {"state": start_blob}, on_event=events.append)
     assert answer.result["metrics"]["scores"] == {"before": None, "after": None}
-    assert answer.blob == trainer.run(scored, {"state": start_blob}).blob
+    assert answer.blobs == trainer.run(scored, {"state": start_blob}).blobs
     assert not [event for event in events if event["phase"].startswith("evaluating")]
 
 
@@ -151,8 +150,45 @@ def test_a_second_attempt_gives_the_same_update_and_loads_nothing(
     job = _train_job(base, reviews, start_blob)
     first = trainer.run(job, {"state": start_blob})
     second = trainer.run(job, {"state": start_blob})
-    assert first.blob == second.blob
+    assert first.blobs == second.blobs
     assert second.result["base_loaded"] is False
+
+
+def test_a_small_broadcast_comes_in_and_a_smaller_update_goes_out_with_what_it_lacks(
+    trainer: ResidentTrainer, base: dict[str, str], reviews: list[Example], start_blob: bytes
+) -> None:
+    broadcast = in_broadcast_form(start_blob, "int8")
+    sections = {"upload": {"dtype": "int4", "error_feedback": True}, "broadcast": {"dtype": "int8"}}
+    small = _train_job(base, reviews, broadcast)
+    small["specification"] = {**SPECIFICATION, **sections}
+    first = trainer.run(small, {"state": broadcast})
+    second = trainer.run(small, {"state": broadcast, "residual": first.blobs["residual"]})
+    # As any other, from what an int8 broadcast holds.
+    start = load_tensors(start_blob)
+    state = save_tensors({name: torch.from_numpy(x) for name, x in decode(broadcast, "int8").items()})
+    whole = trainer.run(_train_job(base, reviews, state), {"state": state})
+
+    update = load_tensors(whole.blobs["update"])
+    shapes = {name: tuple(tensor.shape) for name, tensor in start.items()}
+    sent = [decode(answer.blobs["update"], "int4", shapes) for answer in (first, second)]
+    left = [load_tensors(answer.blobs["residual"]) for answer in (first, second)]
+    for name, change in update.items():
+        torch.testing.assert_close(torch.from_numpy(sent[0][name]) + left[0][name], change)
+        torch.testing.assert_close(
+            torch.from_numpy(sent[1][name]) + left[1][name], change + left[0][name], rtol=0, atol=1e-6
+        )
+    assert len(first.blobs["update"]) < len(whole.blobs["update"]) / 3
+    assert "residual" not in whole.blobs
+
+
+def test_a_broadcast_in_another_form_than_agreed_is_refused(
+    trainer: ResidentTrainer, base: dict[str, str], reviews: list[Example], start_blob: bytes
+) -> None:
+    job = _train_job(base, reviews, start_blob)
+    job["specification"] = {**SPECIFICATION, "broadcast": {"dtype": "int8"}}
+    with pytest.raises(TrainerFailed) as refused:
+        trainer.run(job, {"state": start_blob})
+    assert refused.value.refusal_code == "state_unreadable"
 
 
 def test_the_updated_state_scores_as_training_said(
@@ -160,8 +196,7 @@ def test_the_updated_state_scores_as_training_said(
 ) -> None:
     job = _train_job(base, reviews, start_blob)
     trained = trainer.run(job, {"state": start_blob})
-    assert trained.blob is not None
-    update, parent = load_tensors(trained.blob), load_tensors(start_blob)
+    update, parent = load_tensors(trained.blobs["update"]), load_tensors(start_blob)
     state = save_tensors({name: parent[name] + update[name] for name in parent})
     evaluation = {"kind": "evaluate", **{name: job[name] for name in ("base", "specification", "held_out")}}
     events: list[dict[str, Any]] = []

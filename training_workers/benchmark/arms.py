@@ -61,6 +61,12 @@ def _short(about: str, **sections: Sections) -> Recipe:
     return Recipe(Members.ALL_TENANTS, n_rounds=30, sections=sections, about=about)
 
 
+def _fed_back(dtype: str) -> Recipe:
+    return _short(
+        f"short, updates in {dtype} with error feedback", upload={"dtype": dtype, "error_feedback": True}
+    )
+
+
 def _server_rate(rate: float) -> Sections:
     return {"aggregation": {"server": {"learning_rate": rate}}}
 
@@ -86,9 +92,24 @@ RECIPES: Mapping[str, Recipe] = {
         candidates=tuple(_server_rate(rate) for rate in ADAM_RATES),
         about="30 rounds of 2 SGD steps, server Adam, average of past versions",
     ),
+    "heavy-skew-int4": Recipe(
+        Members.ALL_TENANTS,
+        n_rounds=30,
+        sections={**HEAVY_SKEW, "upload": {"dtype": "int4"}},
+        candidates=tuple(_server_rate(rate) for rate in ADAM_RATES),
+        about="heavy-skew, updates in int4",
+    ),
     "short-float16": _short("short, updates in float16", upload={"dtype": "float16"}),
     "short-int8": _short("short, updates in int8", upload={"dtype": "int8"}),
     "short-int4": _short("short, updates in int4", upload={"dtype": "int4"}),
+    "short-float16-feedback": _fed_back("float16"),
+    "short-int8-feedback": _fed_back("int8"),
+    "short-int4-feedback": _fed_back("int4"),
+    "short-int8-both": _short(
+        "short, updates and what tenants train from in int8",
+        upload={"dtype": "int8"},
+        broadcast={"dtype": "int8"},
+    ),
     "long-calibrated": Recipe(
         Members.ALL_TENANTS,
         n_rounds=5,

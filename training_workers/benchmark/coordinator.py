@@ -8,6 +8,7 @@ from pathlib import Path
 from federation.aggregation.combining import Recipe, WeightedUpdate, combine
 from federation.aggregation.updates import ExpectedUpdate, check_update
 from federation.aggregation.weights import capped_weight
+from federation.aggregation.wire import in_broadcast_form
 from federation.errors import UpdateRefused
 from federation.specification import FederationSpecification
 
@@ -28,7 +29,8 @@ class Coordinator:
         self._rules = specification
         self._base_sha256 = base_sha256
         self._server_state: bytes | None = None
-        self.broadcast = self.scored = start
+        self.scored = start
+        self.broadcast = in_broadcast_form(start, specification.broadcast.dtype)
         self.n_rejected = 0
 
     def identity(self, tenant: str, *, number: int) -> dict[str, str]:
@@ -41,8 +43,8 @@ class Coordinator:
             "parent": hashlib.sha256(self.broadcast).hexdigest(),
         }
 
-    def close_round(self, submitted: list[Submitted], *, number: int) -> None:
-        """Aggregate what passes the checks.
+    def close_round(self, submitted: list[Submitted], *, number: int) -> set[str]:
+        """Aggregate what passes the checks, and return whose updates did.
 
         Raises:
             NothingToAggregate, TooFewUpdates: not as many passed as the rule needs.
@@ -53,27 +55,30 @@ class Coordinator:
             version = _file(directory / "parent", self.scored)
             updates = [_file(directory / one.tenant, one.update) for one in submitted]
             accepted = [
-                (path, one.n_examples)
+                (path, one)
                 for path, one in zip(updates, submitted, strict=True)
                 if self._accepts(path, version, one.tenant, number)
             ]
             self.n_rejected += len(submitted) - len(accepted)
             self._move(version, accepted, directory)
+        return {one.tenant for _, one in accepted}
 
-    def _move(self, version: Path, accepted: list[tuple[Path, int]], directory: Path) -> None:
+    def _move(self, version: Path, accepted: list[tuple[Path, Submitted]], directory: Path) -> None:
         rules = self._rules.aggregation
         state = self._server_state
         made = combine(
             version=version,
             server_state=None if state is None else _file(directory / "state", state),
             updates=[
-                WeightedUpdate(path, capped_weight(n_examples, rules.max_weight))
-                for path, n_examples in accepted
+                WeightedUpdate(path, capped_weight(one.n_examples, rules.max_weight))
+                for path, one in accepted
             ],
             recipe=Recipe(
                 rule=rules.rule,
                 server=rules.server,
                 average_decay=rules.average_decay,
+                upload_dtype=self._rules.upload.dtype,
+                broadcast_dtype=self._rules.broadcast.dtype,
                 sends=self._rules.method.sends,
             ),
             directory=directory,
@@ -96,6 +101,7 @@ class Coordinator:
                 parent=version,
                 expected=expected,
                 max_relative_norm=self._rules.max_relative_norm,
+                dtype=self._rules.upload.dtype,
                 sends=self._rules.method.sends,
             )
         except UpdateRefused:

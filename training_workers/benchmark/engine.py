@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from typing import Any
 
+from torch import Tensor
+
 from federation.specification import FederationSpecification
 from training_workers.base_models import BaseModelFacts
 from training_workers.benchmark.arms import Members, Recipe
@@ -17,7 +19,7 @@ from training_workers.examples import select_training
 from training_workers.loading import BaseModel
 from training_workers.local_training import TrainingOutcome, train_locally
 from training_workers.methods import Method, get_method
-from training_workers.states import from_bytes, to_bytes
+from training_workers.states import from_bytes, send, to_bytes, unpacked
 
 N_SCORINGS = 10  # of a run on the validation rows
 FINE_TUNING_STEPS = 12
@@ -26,6 +28,8 @@ FLOPS_PER_WEIGHT = {"full": 6}
 FLOPS_PER_FROZEN_WEIGHT = 4
 
 Note = Callable[[str], None]
+Residuals = dict[str, Mapping[str, Tensor] | None]
+"""What error feedback keeps of each tenant's last accepted upload."""
 
 
 @dataclass
@@ -114,10 +118,11 @@ def train_together(
     best, best_round = coordinator.scored, 0
     curve = [(0, mixed(bench.score(specification, best, bench.texts.validation), shares))]
     n_trained = 0
+    residuals: Residuals = {}
     every = max(1, n_rounds // N_SCORINGS)
     for number in range(1, n_rounds + 1):
         note(f"round {number} of {n_rounds}")
-        n_trained = _hold_round(bench, specification, method, coordinator, members, spent, number)
+        n_trained = _hold_round(bench, specification, method, coordinator, members, spent, residuals, number)
         if number % every and number != n_rounds:
             continue
         score = mixed(bench.score(specification, coordinator.scored, bench.texts.validation), shares)
@@ -134,19 +139,23 @@ def _hold_round(
     coordinator: Coordinator,
     members: Sequence[Tenant],
     spent: Sequence[Spent],
+    residuals: Residuals,
     number: int,
 ) -> int:
     """Every member trains from the broadcast version; returns how many numbers an update holds."""
-    parent = from_bytes(coordinator.broadcast)
-    submitted = []
+    parent = unpacked(coordinator.broadcast, specification.broadcast.dtype)
+    submitted, left_out = [], {}
     for member, own_spent in zip(members, spent, strict=True):
         outcome = _train(bench.base, method, parent, member, specification, number=number)
-        update = to_bytes(outcome.update, coordinator.identity(member.name, number=number))
-        submitted.append(Submitted(member.name, update, member.n_train))
+        identity = coordinator.identity(member.name, number=number)
+        sent = send(outcome.update, specification.upload, identity, residual=residuals.get(member.name))
+        left_out[member.name] = sent.residual
+        submitted.append(Submitted(member.name, sent.content, member.n_train))
         _count(own_spent, outcome, bench.base, specification)
-        own_spent.up_bytes += len(update)
+        own_spent.up_bytes += len(sent.content)
         own_spent.down_bytes += len(coordinator.broadcast)
-    coordinator.close_round(submitted, number=number)
+    accepted = coordinator.close_round(submitted, number=number)
+    residuals.update({name: left_out[name] for name in accepted})
     return sum(tensor.numel() for tensor in outcome.update.values())
 
 

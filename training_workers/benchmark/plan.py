@@ -25,14 +25,15 @@ _SKEWED, _MILD = "dirichlet-0.1", "dirichlet-1"
 _PAIRS = (("minilm", "topics"), ("smollm2", "sentiment"), ("minilm", "sentiment"), ("smollm2", "topics"))
 _ALL_SPLITS = (_SKEWED, _MILD, NATURAL, "dirichlet-0.5", IDENTICAL, "dirichlet-10")
 _OTHERS = ("lora", "prompt", "full")
-_UPLOADS = ("short-int8", "short-int4", "short-float16")
+_UPLOADS = ("short-int8", "short-int4", "short-float16", "short-int8-both")
+_FED_BACK = ("short-int4-feedback", "short-int8-feedback", "short-float16-feedback")
 
 # Each line is measured for all pairs of a base and a task before the next one begins.
 _ORDER: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
     (("prefix",), (BASE, CENTRAL, "short", "long", "heavy-skew", "local"), (_SKEWED,)),
     (("prefix",), ("short",), (_MILD, NATURAL, "dirichlet-0.5", IDENTICAL)),
     (_OTHERS, (CENTRAL, "short"), (_MILD, _SKEWED)),
-    (("prefix",), _UPLOADS, (_SKEWED,)),
+    (("prefix",), (*_UPLOADS, *_FED_BACK, "heavy-skew-int4"), (_SKEWED,)),
     (("prefix",), ("local", "long", "heavy-skew", "central-4x"), _ALL_SPLITS),
     (("prefix",), ("long-calibrated", "long-proximal", "short-median"), (_SKEWED,)),
     (("prefix", *_OTHERS), ("short", "long", "local"), _ALL_SPLITS),

@@ -50,16 +50,18 @@ class NoopTrainer:
         """One job's answer."""
         match job["kind"]:
             case "inspect":
-                return TrainerResult({"facts": dict(FACTS)}, None)
+                return TrainerResult({"facts": dict(FACTS)}, {})
             case "start":
                 configuration = {"peft_type": "PREFIX_TUNING", "num_virtual_tokens": 4}
-                return TrainerResult({"configuration": configuration}, _file(payload(), {"format": "pt"}))
+                return TrainerResult(
+                    {"configuration": configuration}, {"start": _file(payload(), {"format": "pt"})}
+                )
             case "evaluate":
-                return TrainerResult(dict(SCORE), None)
+                return TrainerResult(dict(SCORE), {})
         assert job["kind"] == "train"
         marks.hold_if_asked()
         metrics = {"seconds": 0.0, "scores": {"before": SCORE, "after": SCORE}}
-        return TrainerResult({"metrics": metrics, "base_loaded": False}, _update(job["identity"]))
+        return TrainerResult({"metrics": metrics, "base_loaded": False}, {"update": _update(job["identity"])})
 
 
 def _update(identity: Mapping[str, Any]) -> bytes:

@@ -75,8 +75,8 @@ class PreludeEngine:
             job, {"state": self._start} if "identity" in job else {}, on_event=on_event
         )
         self._metrics = answer.result.get("metrics", {})
-        assert answer.blob is not None
-        return answer.blob
+        (blob,) = answer.blobs.values()
+        return blob
 
 
 def named_base(trainer: ResidentTrainer, directory: str) -> dict[str, str]:
