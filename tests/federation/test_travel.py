@@ -1,6 +1,7 @@
 """Rounds whose updates and versions travel as small integers."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.federation import rounds as steps
 from tests.federation.test_server_state import NAME, hold_round, values
 
 pytestmark = pytest.mark.django_db
-SMALL = {"upload": {"dtype": "int4"}, "broadcast": {"dtype": "int8"}}
+SMALL: dict[str, Any] = {"upload": {"dtype": "int4"}, "broadcast": {"dtype": "int8"}}
 
 
 def travelled(seed: int) -> NDArray[np.float64]:
