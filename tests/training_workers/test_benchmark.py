@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from tests.training_workers.tiny_model import make_tiny_base
 from training_workers.benchmark import report
 from training_workers.benchmark.arms import RECIPES, Arm, Members, Recipe, merged
-from training_workers.benchmark.engine import Bench, run_arm
+from training_workers.benchmark.coordinator import Coordinator
+from training_workers.benchmark.engine import Bench, run_arm, train_together
 from training_workers.benchmark.partition import MIN_ROWS, N_TENANTS, SPLITS, partition, pooled, splits_of
 from training_workers.benchmark.plan import BASES, POOLED, QUICK, Choices, Plan, Run, Scale, make_plan
 from training_workers.benchmark.processes import Broken, Finished, Job, Processes
@@ -35,6 +36,7 @@ from training_workers.errors import BenchmarkFilesMissing, SplitImpossible
 from training_workers.examples import input_hash, is_held_out
 from training_workers.loading import BaseModel
 from training_workers.methods import METHODS
+from training_workers.states import send
 
 DOMAINS = ("movies", "newspaper", "shop", "tweets")
 TINY = Scale(n_steps=4, n_train=400, n_validation=16, n_test=16)
@@ -387,6 +389,31 @@ def test_smaller_uploads_and_broadcasts_are_measured_as_they_travel(
     assert all(spent["down_bytes"] == down for spent in (*four["spent"], *fed_back["spent"]))
     assert all(spent["up_bytes"] < up / 3 for spent in both["spent"])
     assert all(spent["down_bytes"] < down / 3 for spent in both["spent"])
+
+
+def test_only_what_an_accepted_update_left_out_is_fed_back(
+    tiny_base: BaseModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenants = partition(texts, "identical", seed=0)
+    specification = Arm("prefix", "short-int4-feedback").specification(
+        TASKS["sentiment"], {}, n_steps=2, seed=0
+    )
+    rejected, fed_back = tenants[0].name, []
+    accepts = Coordinator._accepts
+
+    def accept(self: Coordinator, update: Path, version: Path, tenant: str, number: int) -> bool:
+        return tenant != rejected and accepts(self, update, version, tenant, number)
+
+    def note_and_send(*sent: Any, residual: Any) -> Any:
+        fed_back.append(residual is not None)
+        return send(*sent, residual=residual)
+
+    monkeypatch.setattr(Coordinator, "_accepts", accept)
+    monkeypatch.setattr("training_workers.benchmark.engine.send", note_and_send)
+    trained = train_together(Bench(tiny_base, texts), specification, tenants, 2)
+
+    assert trained.n_rejected == 2
+    assert fed_back == [*[False] * len(tenants), False, *[True] * (len(tenants) - 1)]
 
 
 @pytest.mark.parametrize("name", METHODS)
