@@ -7,15 +7,17 @@ The same version under the same release gives the same bytes: members are stored
 
 import base64
 import hashlib
+import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from federation.models import BaseModel, Federation, PrefixVersion
+from federation.models import BaseModel, Federation, PersonalPrefix, PrefixVersion
 from federation.specification import CompletionTask, LabelTask
+from federation.states import PersonalRule
 from tenants import storage
 
 _ENCODER = "encoder"
@@ -34,6 +36,12 @@ _ENCODER_SCORING = (
     "special tokens among them and virtual ones not; the prompt is embedded with the adapter, each label's word, as a "
     "text of its own, by the base model alone; a label's logit is 20 times the cosine of the two; the answer is the "
     "label with the highest; the score is the share of right answers."
+)
+_PRIOR_USE = (
+    "Nothing was trained for this rule: the tensors are the shared version's. To the logit of each label, as scoring "
+    "defines it, its number in label_log_prior (prelude.json) is added before the highest is taken. The numbers are "
+    "the logs of the labels' shares of the tenant's training rows, each label counting one row more than it has. It "
+    "helps where labels are spread at use as they were in training."
 )
 _COMPLETION_SCORING = (
     "accuracy: the share of the completion's tokens (the end-of-text token included) that have the highest logit at "
@@ -126,9 +134,44 @@ def build_archive(*, version: PrefixVersion) -> Archive:
 
     Raises BlobMissing and BlobCorrupt.
     """
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - whoever asked for the archive closes it
+    tensors = storage.get_chunks(version.sha256, max_bytes=version.size_bytes)
+    contents = _Contents(version.federation, tensors, version.size_bytes, describe(version), readme(version))
+    # Whoever asked for the archive closes the file.
+    return _build(version.public_id, tempfile.TemporaryFile(), contents)
+
+
+def build_personal_archive(*, personal_prefix: PersonalPrefix, content: bytes) -> Archive:
+    """Zip what a tenant has grown as a version is zipped: `content` in the clear, which no disk gets to see.
+
+    Raises BlobMissing and BlobCorrupt.
+    """
+    version = personal_prefix.version
+    about = describe(version)
+    about["grown_from"] = about.pop("version")
+    about["personal_prefix"] = {"id": personal_prefix.public_id, "rule": personal_prefix.rule}
+    text = _readme(version.federation, f"a personal prefix grown from version {version.number}")
+    if personal_prefix.rule == PersonalRule.PRIOR:
+        about |= {"label_log_prior": json.loads(content), "label_log_prior_use": _PRIOR_USE}
+        text += f"\n{_PRIOR_USE}\n"
+        content = storage.get(version.sha256, max_bytes=version.size_bytes)
+    contents = _Contents(version.federation, [content], len(content), about, text)
+    return _build(personal_prefix.public_id, io.BytesIO(), contents)
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What goes into an archive; `n_bytes` are the tensors'."""
+
+    federation: Federation
+    tensors: Iterable[bytes]
+    n_bytes: int
+    about: Mapping[str, Any]
+    readme: str
+
+
+def _build(name: str, file: io.BytesIO | io.BufferedRandom, contents: _Contents) -> Archive:
     try:
-        _write_zip(file, version)
+        _write_zip(file, contents)
         size_bytes = file.tell()
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").digest()
@@ -136,7 +179,7 @@ def build_archive(*, version: PrefixVersion) -> Archive:
     except BaseException:
         file.close()
         raise
-    return Archive(f"{version.public_id}.zip", file, size_bytes, sha256)
+    return Archive(f"{name}.zip", file, size_bytes, sha256)
 
 
 def describe(version: PrefixVersion) -> dict[str, Any]:
@@ -163,12 +206,15 @@ def describe(version: PrefixVersion) -> dict[str, Any]:
 
 def readme(version: PrefixVersion) -> str:
     """How to load the version with plain PEFT or transformers, for a person."""
-    federation = version.federation
+    return _readme(version.federation, f"prefix version {version.number}")
+
+
+def _readme(federation: Federation, title: str) -> str:
     is_whole = federation.rules.method.is_whole_model
     what = "A fine-tuned copy of" if is_whole else f"A {federation.rules.method.kind} for"
     layout = "as a transformers model" if is_whole else "as a PEFT adapter"
     return (
-        f"# {federation.name}, prefix version {version.number}\n\n"
+        f"# {federation.name}, {title}\n\n"
         f"{what} {federation.base_model.name}, {layout}. `prelude.json` names the base model\n"
         "by the digest of its weights, the task, and how a score is taken. In this directory:\n\n"
         f"```python\n{_program(federation)}```\n"
@@ -196,14 +242,13 @@ def _as_json(value: object) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-def _write_zip(file: IO[bytes], version: PrefixVersion) -> None:
-    tensors = storage.get_chunks(version.sha256, max_bytes=version.size_bytes)
-    part = "" if version.federation.rules.method.is_whole_model else "adapter_"
+def _write_zip(file: IO[bytes], contents: _Contents) -> None:
+    part = "" if contents.federation.rules.method.is_whole_model else "adapter_"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        _add(archive, f"{part}config.json", [_as_json(version.federation.configuration)])
-        _add(archive, f"{part}model.safetensors", tensors, n_bytes=version.size_bytes)
-        _add(archive, "prelude.json", [_as_json(describe(version))])
-        _add(archive, "README.md", [readme(version).encode()])
+        _add(archive, f"{part}config.json", [_as_json(contents.federation.configuration)])
+        _add(archive, f"{part}model.safetensors", contents.tensors, n_bytes=contents.n_bytes)
+        _add(archive, "prelude.json", [_as_json(contents.about)])
+        _add(archive, "README.md", [contents.readme.encode()])
 
 
 def _add(archive: zipfile.ZipFile, name: str, chunks: Iterable[bytes], *, n_bytes: int = 0) -> None:

@@ -309,6 +309,49 @@ class NotInvited(PreludeError):
         )
 
 
+class EnrolmentNotActive(PreludeError):
+    """A personal prefix is grown on the dataset with which the tenant takes part."""
+
+    code = "enrolment_not_active"
+
+    def __init__(self, *, enrolment_id: str, state: str) -> None:
+        super().__init__(
+            f"Enrolment {enrolment_id} is {state}; only from an active one can a prefix be grown."
+        )
+
+
+class PersonalRuleInvalid(PreludeError):
+    """The federation cannot serve the rule of a personal prefix, or the rule does not take a setting."""
+
+    code = "personal_rule_invalid"
+
+    def __init__(self, *, field: str, rule: str, problem: str) -> None:
+        self.field = field
+        super().__init__(f"A personal prefix by the rule {rule!r} cannot be grown: {field} {problem}.")
+
+
+class PersonalPrefixLimitReached(PreludeError):
+    """Each personal prefix is kept until it is deleted, so that their number is bounded."""
+
+    code = "personal_prefix_limit_reached"
+
+    def __init__(self, *, federation_id: str, limit: int) -> None:
+        super().__init__(
+            f"There are {limit} personal prefixes in federation {federation_id} already, the limit; delete one first."
+        )
+
+
+class PersonalPrefixNotCompleted(PreludeError):
+    """There is nothing to download before a worker has grown it."""
+
+    code = "personal_prefix_not_completed"
+
+    def __init__(self, *, personal_prefix_id: str, state: str) -> None:
+        super().__init__(
+            f"Personal prefix {personal_prefix_id} is {state}; only a completed one is downloaded."
+        )
+
+
 class DatasetNotReady(PreludeError):
     """An enrolment needs a dataset that was found sound."""
 
@@ -420,6 +463,16 @@ class EvaluationStateConflict(StateConflict):
 
     def __init__(self, *, evaluation_id: str, state: str, wanted: str) -> None:
         super().__init__(self._explain(evaluation_id, state, wanted))
+
+
+class PersonalPrefixStateConflict(StateConflict):
+    """The move is not in `states.PERSONAL_PREFIX_TRANSITIONS`."""
+
+    code = "personal_prefix_state_conflict"
+    kind = "personal prefix"
+
+    def __init__(self, *, personal_prefix_id: str, state: str, wanted: str) -> None:
+        super().__init__(self._explain(personal_prefix_id, state, wanted))
 
 
 class FederationStateConflict(StateConflict):

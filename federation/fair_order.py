@@ -8,7 +8,7 @@ and within one federation and class, at most one piece of another tenant's work 
 request and its first start, however much the other has queued; with work of F federations waiting, at most F.
 
 A tenant with as many attempts under way as it may have at once keeps its place in the order and is passed over; so are
-local runs of a tenant that has spent its device seconds of the month.
+local runs and personal prefixes of a tenant that has spent its device seconds of the month.
 
 All statements run in the platform's scope: the order is over all tenants.
 """
@@ -34,6 +34,9 @@ WAITING: Final = f"""
         SELECT 'evaluation', id, created_at, tenant_id, federation_id
         FROM federation_evaluation WHERE state = 'queued'
         UNION ALL
+        SELECT 'personal_prefix', id, created_at, tenant_id, federation_id
+        FROM federation_personalprefix WHERE state = 'queued'
+        UNION ALL
         SELECT 'dataset', id, created_at, tenant_id, NULL
         FROM tenants_dataset WHERE state = 'validating' AND lease_expires_at IS NULL
         UNION ALL
@@ -56,10 +59,12 @@ MAY_BEGIN: Final = """
                     WHERE tenant_id = limits.tenant_id AND state = 'running')
                 + (SELECT count(*) FROM federation_evaluation
                     WHERE tenant_id = limits.tenant_id AND state = 'running')
+                + (SELECT count(*) FROM federation_personalprefix
+                    WHERE tenant_id = limits.tenant_id AND state = 'running')
                 + (SELECT count(*) FROM tenants_dataset WHERE tenant_id = limits.tenant_id
                     AND state = 'validating' AND lease_expires_at IS NOT NULL)
             )
-            OR kind = 'local_run' AND limits.device_seconds_per_month <= (
+            OR kind IN ('local_run', 'personal_prefix') AND limits.device_seconds_per_month <= (
                 SELECT coalesce(sum(device_seconds), 0) FROM tenants_usageday
                 WHERE tenant_id = limits.tenant_id
                     AND day >= date_trunc('month', now() AT TIME ZONE 'UTC')::date

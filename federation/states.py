@@ -47,6 +47,25 @@ class EvaluationState(models.TextChoices):
     CANCELED = "canceled"
 
 
+class PersonalPrefixState(models.TextChoices):
+    """A tenant's own prefix, from its request to its end."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+class PersonalRule(models.TextChoices):
+    """How a tenant grows its own prefix from a shared version."""
+
+    FINE_TUNE = "fine_tune"
+    DITTO = "ditto"
+    PERSONAL_VALUES = "personal_values"
+    PRIOR = "prior"
+
+
 class FederationState(models.TextChoices):
     """A federation can hold rounds once its start prefix is there."""
 
@@ -79,7 +98,7 @@ class EnrolmentState(models.TextChoices):
     LEFT = "left"
 
 
-_R, _L, _E = RoundState, LocalRunState, EvaluationState
+_R, _L, _E, _P = RoundState, LocalRunState, EvaluationState, PersonalPrefixState
 
 ROUND_TRANSITIONS: dict[str, tuple[str, ...]] = {
     _R.OPEN: (_R.TRAINING, _R.FAILED, _R.CANCELED),
@@ -129,6 +148,20 @@ EVALUATION_TERMINAL: tuple[str, ...] = tuple(
     s for s, targets in EVALUATION_TRANSITIONS.items() if not targets
 )
 EVALUATION_GIVEN_UP: tuple[str, ...] = (_E.FAILED, _E.CANCELED)
+
+PERSONAL_PREFIX_TRANSITIONS: dict[str, tuple[str, ...]] = {
+    _P.QUEUED: (_P.RUNNING, _P.FAILED, _P.CANCELED),
+    _P.RUNNING: (_P.QUEUED, _P.COMPLETED, _P.FAILED, _P.CANCELED),
+    _P.COMPLETED: (),
+    _P.FAILED: (),
+    _P.CANCELED: (),
+}
+PERSONAL_PREFIX_TERMINAL: tuple[str, ...] = tuple(
+    state for state, targets in PERSONAL_PREFIX_TRANSITIONS.items() if not targets
+)
+PERSONAL_PREFIX_LIVE: tuple[str, ...] = tuple(
+    state for state, targets in PERSONAL_PREFIX_TRANSITIONS.items() if targets
+)
 
 FEDERATION_TRANSITIONS: dict[str, tuple[str, ...]] = {
     FederationState.PREPARING: (FederationState.READY, FederationState.REFUSED),

@@ -13,7 +13,11 @@ from tenants.states import Role
 
 
 class Resource(models.TextChoices):
-    """What rights are about. Campaigns, local runs, events and evaluations belong to their rounds."""
+    """What rights are about.
+
+    Campaigns, local runs, events and evaluations belong to their rounds; personal prefixes to their enrolments, and
+    their bytes are read as those of prefix versions.
+    """
 
     AUDIT = "audit"
     BASE_MODELS = "base_models"

@@ -18,6 +18,7 @@ from federation.models import (
     FederatedRound,
     Federation,
     LocalRun,
+    PersonalPrefix,
     PrefixVersion,
     PublishedPrefix,
     PublishRecord,
@@ -35,6 +36,7 @@ from federation.states import (
     EnrolmentState,
     EvaluationState,
     FederationState,
+    PersonalRule,
     RoundState,
     WebhookState,
 )
@@ -363,6 +365,22 @@ class EvaluationFactory(PlatformFactory[Evaluation]):
     accuracy = 0.75
     loss = 0.5
     n_rows = 20
+
+
+class PersonalPrefixFactory(PlatformFactory[PersonalPrefix]):
+    """A queued personal prefix by plain training from a start version."""
+
+    class Meta:
+        model = PersonalPrefix
+
+    version = factory.SubFactory(PrefixVersionFactory)
+    federation = factory.SelfAttribute("version.federation")
+    enrolment = factory.SubFactory(EnrolmentFactory, federation=factory.SelfAttribute("..federation"))
+    tenant = factory.SelfAttribute("enrolment.tenant")
+    dataset = factory.SelfAttribute("enrolment.dataset")
+    rule = PersonalRule.FINE_TUNE
+    n_steps = 24
+    learning_rate = 0.005
 
 
 class RoundEventFactory(PlatformFactory[RoundEvent]):

@@ -17,6 +17,7 @@ from torch.nn import functional
 from federation.specification import FederationSpecification, LabelTask
 from training_workers.data import Batch, TokenExample, evaluation_batches
 from training_workers.errors import JobCancelled, ScoreNotFinite
+from training_workers.examples.label_prior import label_log_prior
 from training_workers.examples.rows import Example
 from training_workers.loading import BaseModel, TaskModel
 from training_workers.methods import Method, State
@@ -166,8 +167,8 @@ def _precision(base: TaskModel) -> str:
 
 
 def _log_prior(base: TaskModel, label_counts: Mapping[str, int] | None) -> Tensor | None:
-    """The logarithm of each label's share, one row added to each so that none is ruled out."""
+    """As it is added, [n_labels]."""
     if label_counts is None or not isinstance(base.task, LabelTask):
         return None
-    counts = [label_counts.get(label, 0) + 1.0 for label in base.task.label_words]
-    return torch.tensor(counts, device=base.runtime.device).log().log_softmax(dim=0)
+    log_shares = label_log_prior(label_counts, labels=base.task.label_words)
+    return torch.tensor(list(log_shares.values()), device=base.runtime.device)

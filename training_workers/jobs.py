@@ -5,7 +5,7 @@ import resource
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from training_workers.examples.rows import Example, example_from_row, kind_of
 from training_workers.loading import BaseModel, load_base_model
 from training_workers.local_training import Step, TrainingOutcome, train_locally
 from training_workers.methods import Method, get_method
+from training_workers.methods.prefix import PrefixMethod
 from training_workers.runtime import choose_runtime
 from training_workers.states import from_bytes, moved, send, to_bytes, unpacked
 
@@ -79,7 +80,12 @@ class Workshop:
             JobCancelled: `should_stop` said so.
             PreludeError: what the job itself refuses.
         """
-        kinds = {"start": self._start, "train": self._train, "evaluate": self._evaluate}
+        kinds = {
+            "start": self._start,
+            "train": self._train,
+            "grow": self._grow,
+            "evaluate": self._evaluate,
+        }
         if job.get("kind") not in kinds:
             raise JobUnknown(
                 reason=f"there is no kind {job.get('kind')!r}; there are inspect, {', '.join(kinds)}"
@@ -116,6 +122,17 @@ class Workshop:
         metadata = {name: str(identity[name]) for name in names} | {"base": base.facts.weights_sha256}
         return {"metrics": metrics, "base_loaded": is_loaded}, job.sent(outcome.update, metadata)
 
+    def _grow(self, job: "_Job") -> Answer:
+        """A tenant's own state, trained from the shared one, with the scores of both; the blob is the state itself."""
+        state = job.state()
+        base, is_loaded = self._shelf.take(job.part("base"), report=job.report)
+        shared = job.score(base, state, phase="evaluating_before")
+        reach(FailPoint.TRAINING_BEGUN)
+        grown = moved(state, job.train(base, state).update)
+        personal = job.score(base, grown, phase="evaluating_after")
+        scores = {"shared": asdict(shared), "personal": asdict(personal)}
+        return {"scores": scores, "base_loaded": is_loaded}, to_bytes(grown, metadata={})
+
     def _evaluate(self, job: "_Job") -> Answer:
         state = job.state() if "state" in job.blobs else None
         base, is_loaded = self._shelf.take(job.part("base"), report=job.report)
@@ -144,7 +161,11 @@ class _Job:
         return parse_specification(self.part("specification"))
 
     def method(self) -> Method:
-        return get_method(self.specification().method)
+        method = get_method(self.specification().method)
+        if self._job.get("freezes_keys"):
+            assert isinstance(method, PrefixMethod)  # the service asks it of no other
+            return replace(method, freezes_keys=True)
+        return method
 
     def examples(self, name: str) -> list[Example]:
         rows = self.part(name)
@@ -201,6 +222,7 @@ class _Job:
             state,
             self.examples("held_out"),
             self.specification(),
+            label_counts=self._job.get("label_counts"),
             on_rows=lambda n_done, n_rows: self.report({"phase": phase, "n_done": n_done, "n_rows": n_rows}),
             should_stop=self.should_stop,
         )

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 from celery import shared_task
 
-from federation.models import BaseModel, Evaluation, Federation, LocalRun
+from federation.models import BaseModel, Evaluation, Federation, LocalRun, PersonalPrefix
 from federation.services.claiming import claim_next
 from tenants import dispatch, scoping
 from tenants.errors import LeaseLost
@@ -27,6 +27,7 @@ WORK: Final[Mapping[type[Leased], Callable[[Attempt[Any]], None]]] = {
     Evaluation: work.evaluate,
     Federation: work.prepare_start,
     LocalRun: work.train,
+    PersonalPrefix: work.grow,
 }
 """What is done with each kind of row."""
 

@@ -1,5 +1,6 @@
 """What each kind of work is: rows to a job for the resident trainer, the trainer's answer to a service."""
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,16 @@ from typing import Any
 from django.conf import settings
 
 from federation.aggregation.wire import in_broadcast_form
-from federation.models import BaseModel, Evaluation, Federation, LocalRun
-from federation.services import base_models, evaluations, federations, local_runs, residuals
-from federation.states import EvaluationState
+from federation.models import BaseModel, Evaluation, Federation, LocalRun, PersonalPrefix
+from federation.services import (
+    base_models,
+    evaluations,
+    federations,
+    local_runs,
+    personal_prefixes,
+    residuals,
+)
+from federation.states import EvaluationState, PersonalRule
 from tenants import scoping, storage
 from tenants.models import Dataset
 from tenants.services import datasets
@@ -110,6 +118,51 @@ def evaluate(attempt: Attempt[Evaluation]) -> None:
         )
 
 
+def grow(attempt: Attempt[PersonalPrefix]) -> None:
+    """A tenant's own prefix from a shared version, and what both score on the tenant's held-out rows."""
+    personal_prefix = attempt.row
+    version, specification = personal_prefix.version, personal_prefix.rules.as_json()
+    job: dict[str, Any] = {"base": _base(personal_prefix.federation), "specification": specification}
+    job["held_out"] = _held_out_rows(attempt, personal_prefix.dataset, specification)
+    blobs = {"state": storage.get(version.sha256, max_bytes=version.size_bytes)}
+    by_rule = _find_prior if personal_prefix.rule == PersonalRule.PRIOR else _train_personal
+    content, scores = by_rule(attempt, job, blobs)
+    with personal_prefixes.stored(personal_prefix, content) as blob_name, attempt.scope():
+        personal_prefixes.complete_personal_prefix(
+            personal_prefix=personal_prefix, blob_name=blob_name, size_bytes=len(content), **scores
+        )
+
+
+def _train_personal(
+    attempt: Attempt[PersonalPrefix], job: dict[str, Any], blobs: dict[str, bytes]
+) -> tuple[bytes, dict[str, Any]]:
+    """The trained state's file, and both scores."""
+    seed = job["specification"]["training"]["seed"]
+    job |= {
+        "kind": "grow",
+        "seed": seed,
+        "freezes_keys": attempt.row.rule == PersonalRule.PERSONAL_VALUES,
+        "examples": _training_rows(attempt, job["specification"], seed),
+    }
+    answer = _run(attempt, job, blobs)
+    assert answer.blob is not None
+    return answer.blob, answer.result["scores"]
+
+
+def _find_prior(
+    attempt: Attempt[PersonalPrefix], job: dict[str, Any], blobs: dict[str, bytes]
+) -> tuple[bytes, dict[str, Any]]:
+    """The tenant's log label prior as JSON, and the shared version's scores without it and with it."""
+    dataset, labels = attempt.row.dataset, job["specification"]["task"]["label_words"]
+    with attempt.open_rows(dataset) as rows:
+        counts = examples.count_training_labels(rows, dataset.format)
+    job |= {"kind": "evaluate"}
+    shared = _run(attempt, job, blobs).result
+    personal = _run(attempt, {**job, "label_counts": counts}, blobs).result
+    prior = examples.label_log_prior(counts, labels=labels)
+    return json.dumps(prior).encode(), {"shared": shared, "personal": personal}
+
+
 def _score_before(local_run: LocalRun) -> dict[str, Any] | None:
     """The parent version's score on the tenant's held-out rows, if it is known: nobody measures it twice."""
     federated_round = local_run.federated_round
@@ -151,7 +204,7 @@ def _train_job(local_run: LocalRun, *, is_measured: bool) -> dict[str, Any]:
 
 
 def _training_rows(
-    attempt: Attempt[LocalRun], specification: dict[str, Any], seed: int
+    attempt: Attempt[LocalRun] | Attempt[PersonalPrefix], specification: dict[str, Any], seed: int
 ) -> list[dict[str, Any]]:
     dataset, training = attempt.row.dataset, specification["training"]
     n = training["n_steps"] * training["batch_size"]
@@ -163,7 +216,9 @@ def _training_rows(
 
 
 def _held_out_rows(
-    attempt: Attempt[LocalRun] | Attempt[Evaluation], dataset: Dataset, specification: dict[str, Any]
+    attempt: Attempt[LocalRun] | Attempt[Evaluation] | Attempt[PersonalPrefix],
+    dataset: Dataset,
+    specification: dict[str, Any],
 ) -> list[dict[str, Any]]:
     with attempt.open_rows(dataset) as rows:
         chosen = examples.select_held_out(

@@ -3,6 +3,7 @@
 from federation.models.campaigns import Campaign
 from federation.models.claims import ClaimClock, ClaimShare
 from federation.models.federations import BaseModel, Enrolment, Federation, Schedule
+from federation.models.personal import PersonalPrefix
 from federation.models.prefixes import PrefixVersion, PublishedPrefix, PublishRecord
 from federation.models.residuals import Residual
 from federation.models.rounds import Evaluation, FederatedRound, LocalRun, RoundEvent
@@ -25,6 +26,7 @@ __all__ = [
     "FederatedRound",
     "Federation",
     "LocalRun",
+    "PersonalPrefix",
     "PrefixVersion",
     "PublishRecord",
     "PublishedPrefix",

@@ -6,13 +6,13 @@ from uuid import UUID
 
 from django.db.models import Count
 
-from federation.models import Evaluation, LocalRun
+from federation.models import Evaluation, LocalRun, PersonalPrefix
 from federation.states import ROUND_LIVE
 from tenants import selectors
 from tenants.models import Dataset, Tenant, TenantLimits
 from tenants.services import request_rate
 
-_WORK = (LocalRun, Evaluation, Dataset)
+_WORK = (LocalRun, Evaluation, PersonalPrefix, Dataset)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from federation.models import (
     FederatedRound,
     Federation,
     LocalRun,
+    PersonalPrefix,
     PrefixVersion,
     PublishedPrefix,
     PublishRecord,
@@ -98,6 +99,11 @@ def local_runs() -> QuerySet[LocalRun]:
 def evaluations() -> QuerySet[Evaluation]:
     """A tenant sees its own."""
     return Evaluation.objects.all()
+
+
+def personal_prefixes() -> QuerySet[PersonalPrefix]:
+    """A tenant sees its own, those of federations that it has left too."""
+    return PersonalPrefix.objects.all()
 
 
 def prefix_versions() -> QuerySet[PrefixVersion]:

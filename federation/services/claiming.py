@@ -6,7 +6,7 @@ from typing import Any, Final
 from django.db import connection
 
 from federation import fair_order
-from federation.models import BaseModel, Evaluation, Federation, LocalRun
+from federation.models import BaseModel, Evaluation, Federation, LocalRun, PersonalPrefix
 from tenants import dispatch
 from tenants.leases import Leased
 from tenants.models import Dataset
@@ -18,6 +18,7 @@ KINDS: Final[Mapping[str, type[Leased]]] = {
     "evaluation": Evaluation,
     "federation": Federation,
     "local_run": LocalRun,
+    "personal_prefix": PersonalPrefix,
 }
 """Work of the training side, as the fair order names it."""
 

@@ -11,7 +11,7 @@ from federation.errors import (
     NotInvited,
 )
 from federation.models import BaseModel, Enrolment, Federation, PrefixVersion
-from federation.services import evaluations, prefixes, residuals
+from federation.services import evaluations, personal_prefixes, prefixes, residuals
 from federation.specification import LabelTask, parse_specification
 from federation.states import BaseModelState, EnrolmentState, FederationState, Priority
 from tenants import dispatch, storage
@@ -131,9 +131,10 @@ def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolm
 
 
 def leave(*, enrolment: Enrolment) -> Enrolment:
-    """Give the place up: later rounds go on without the tenant."""
+    """Give the place up: later rounds go on without the tenant, and no worker grows it a prefix any more."""
     with transaction.atomic():
         enrolment.lock()
+        personal_prefixes.cancel_of(enrolment=enrolment)
         _place(enrolment, "enrolment.left", EnrolmentState.LEFT, None)
         residuals.forget(enrolment=enrolment)
     return enrolment

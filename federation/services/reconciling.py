@@ -15,8 +15,16 @@ from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 
 from federation import dispatch as coordinator
-from federation.models import BaseModel, Campaign, Evaluation, FederatedRound, Federation, LocalRun
-from federation.services import base_models, evaluations, federations, local_runs
+from federation.models import (
+    BaseModel,
+    Campaign,
+    Evaluation,
+    FederatedRound,
+    Federation,
+    LocalRun,
+    PersonalPrefix,
+)
+from federation.services import base_models, evaluations, federations, local_runs, personal_prefixes
 from federation.states import CAMPAIGN_LIVE, ROUND_LIVE, LocalRunState, RoundState
 from tenants import dispatch
 from tenants.failpoints import FailPoint, reach
@@ -27,7 +35,14 @@ from tenants.services import attempts, datasets
 
 log = structlog.get_logger(__name__)
 Row = TypeVar("Row", bound=Identified)
-LEASED: tuple[type[Leased], ...] = (BaseModel, Dataset, Federation, LocalRun, Evaluation)
+LEASED: tuple[type[Leased], ...] = (
+    BaseModel,
+    Dataset,
+    Federation,
+    LocalRun,
+    Evaluation,
+    PersonalPrefix,
+)
 
 
 def reconcile() -> None:
@@ -80,6 +95,8 @@ def give_up(row: Leased, *, code: str, reason: str) -> None:
             local_runs.fail_local_run(local_run=row, code=code, reason=reason)
         case Evaluation():
             evaluations.fail_evaluation(evaluation=row, reason=f"{code}: {reason}")
+        case PersonalPrefix():
+            personal_prefixes.fail_personal_prefix(personal_prefix=row, reason=f"{code}: {reason}")
         case _:
             raise TypeError(f"{type(row).__name__} is no work of the training side")
 

@@ -25,6 +25,7 @@ from tests.factories import (
     EnrolmentFactory,
     FederatedRoundFactory,
     MembershipFactory,
+    PersonalPrefixFactory,
     PrefixVersionFactory,
     ScheduleFactory,
     UserFactory,
@@ -119,6 +120,10 @@ CALLS: dict[tuple[str, str], list[Call]] = {
     ("post", "campaigns/<str:campaign_id>/cancel"): [
         Call(OPERATOR, "campaign.canceled", besides=("round.canceled",))
     ],
+    ("post", "federations/<str:federation_id>/personal-prefixes"): [
+        Call(TENANT, "personal_prefix.requested", {"rule": "fine_tune"})
+    ],
+    ("delete", "personal-prefixes/<str:personal_prefix_id>"): [Call(TENANT, "personal_prefix.deleted")],
     ("post", "federations/<str:federation_id>/roll-back"): [
         Call(OPERATOR, "prefix.rolled_back", {"version": "{other_version_id}"})
     ],
@@ -176,6 +181,7 @@ def world(acme: Tenant, call: Call) -> dict[str, Identified]:
         "enrolment_id": enrolment,
         "campaign_id": campaign,
         "round_id": FederatedRoundFactory.create(parent_version=parent),
+        "personal_prefix_id": PersonalPrefixFactory.create(enrolment__tenant=acme),
         "webhook_id": delivery.endpoint,
         "delivery_id": delivery,
         "other_version_id": PrefixVersionFactory.create(federation=federation, number=1, parent=version),

@@ -132,8 +132,21 @@ def test_every_post_takes_a_key_and_answers_it_twice_alike(operator_client: APIC
             problem(send(operator_client, path, {}, name), 409, "idempotency_key_reused")
     paths = Client().get("/api/v1/openapi.json").json()["paths"].values()
     posts = [methods["post"] for methods in paths if "post" in methods]
-    assert {post["operationId"] for post in posts} == {*operations, "upload_dataset"}
+    of_tenants = {"upload_dataset", "grow_personal_prefix"}
+    assert {post["operationId"] for post in posts} == operations.keys() | of_tenants
     assert all("Idempotency-Key" in [given["name"] for given in post["parameters"]] for post in posts)
+
+
+@pytest.mark.django_db
+def test_a_personal_prefix_is_asked_for_once(acme_client: APIClient, acme: Tenant) -> None:
+    federation = EnrolmentFactory.create(federation=ready_federation(), tenant=acme).federation
+    path = f"/api/v1/federations/{federation.public_id}/personal-prefixes"
+    first = send(acme_client, path, {"rule": "prior"})
+    assert first.status_code == 201, first.content
+    n_before = n_rows()
+    assert_replayed(send(acme_client, path, {"rule": "prior"}), first)
+    assert n_rows() == n_before
+    problem(send(acme_client, path, {"rule": "fine_tune"}), 409, "idempotency_key_reused")
 
 
 @pytest.mark.django_db

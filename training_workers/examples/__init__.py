@@ -5,6 +5,7 @@ with the file. The same rows always give the same split: see `split.py`.
 """
 
 from training_workers.errors import DatasetRefusal
+from training_workers.examples.label_prior import count_training_labels, label_log_prior
 from training_workers.examples.reading import read_examples
 from training_workers.examples.rows import (
     ChatExample,
@@ -29,9 +30,11 @@ __all__ = [
     "LabelExample",
     "Message",
     "as_row",
+    "count_training_labels",
     "example_from_row",
     "input_hash",
     "is_held_out",
+    "label_log_prior",
     "read_examples",
     "select_held_out",
     "select_training",

@@ -28,6 +28,8 @@ class PrefixMethod:
     """A prefix, which starts as the keys and values of a public text."""
 
     settings: PrefixSettings
+    # Then its values alone are trained: no gradient reaches the keys.
+    freezes_keys: bool = False
 
     @property
     def n_positions(self) -> int:
@@ -81,6 +83,8 @@ class PrefixMethod:
         has_config = ARCHITECTURES[facts.model_type].has_configured_cache
         cache = DynamicCache(config=base.model.config) if has_config else DynamicCache()
         for index, (keys, values) in enumerate(layers):
+            if self.freezes_keys:
+                keys = keys.detach()
             cache.update(keys.expand(n_rows, -1, -1, -1), values.expand(n_rows, -1, -1, -1), index)
         return cache
 
