@@ -20,7 +20,7 @@ from api.fields import Body, PublicIdField
 from api.idempotency import idempotent
 from api.permissions import TenantOnly
 from api.rows import RowSerializer
-from api.schema import operation, paged
+from api.schema import ProblemSerializer, operation, paged
 from api.views import ApiView
 from federation.archive import build_personal_archive
 from federation.models import Federation, PersonalPrefix, PrefixVersion
@@ -168,7 +168,10 @@ class PersonalPrefixArchive(PersonalPrefixView):
     @extend_schema(
         operation_id="download_personal_prefix",
         tags=["personal-prefixes"],
-        responses={(HTTPStatus.OK, "application/zip"): OpenApiTypes.BINARY},
+        responses={
+            (HTTPStatus.OK, "application/zip"): OpenApiTypes.BINARY,
+            (HTTPStatus.CONFLICT, "application/problem+json"): ProblemSerializer,  # it is not completed
+        },
     )
     def get(self, request: Request) -> FileResponse:
         """Download it as a shared version is downloaded: an adapter's directory in a zip, which plain PEFT loads.

@@ -38,6 +38,7 @@ from tests.factories import (
     FederatedRoundFactory,
     LocalRunFactory,
     MembershipFactory,
+    PersonalPrefixFactory,
     PrefixVersionFactory,
     RoundEventFactory,
     ScheduleFactory,
@@ -136,6 +137,10 @@ def ids(acme: Tenant, owner: Tenant | None) -> Ids:
         "campaign": [campaign],
         "round": [live, ended],
         "local_run": runs,
+        "personal_prefix": [
+            PersonalPrefixFactory.create(version=start, enrolment=places[0]),
+            PersonalPrefixFactory.create(),
+        ],
         "version": [start, grown, parent],
         "webhook": [delivery.endpoint for delivery in deliveries],
         "delivery": deliveries,
