@@ -131,7 +131,7 @@ class Workshop:
         grown = moved(state, job.train(base, state).update)
         personal = job.score(base, grown, phase="evaluating_after")
         scores = {"shared": asdict(shared), "personal": asdict(personal)}
-        return {"scores": scores, "base_loaded": is_loaded}, to_bytes(grown, metadata={})
+        return {"scores": scores, "base_loaded": is_loaded}, {"grown": to_bytes(grown, metadata={})}
 
     def _evaluate(self, job: "_Job") -> Answer:
         state = job.state() if "state" in job.blobs else None

@@ -145,8 +145,7 @@ def _train_personal(
         "examples": _training_rows(attempt, job["specification"], seed),
     }
     answer = _run(attempt, job, blobs)
-    assert answer.blob is not None
-    return answer.blob, answer.result["scores"]
+    return answer.blobs["grown"], answer.result["scores"]
 
 
 def _find_prior(

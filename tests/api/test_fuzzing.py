@@ -27,6 +27,7 @@ from deploy.wsgi import application
 from tenants import scoping
 from tenants.ids import Identified
 from tenants.models import Tenant
+from tests.api.test_personal_prefixes import completed
 from tests.factories import (
     SPECIFICATION,
     ApiKeyFactory,
@@ -123,6 +124,8 @@ def ids(acme: Tenant, owner: Tenant | None) -> Ids:
     ScheduleFactory.create(federation=free)
     runs = [LocalRunFactory.create(federated_round=live, enrolment=places[1]), LocalRunFactory.create()]
     EvaluationFactory.create(version=start, dataset=places[0].dataset)
+    personal = PersonalPrefixFactory.create(version=start, enrolment=places[0])
+    completed(personal.public_id)
     other = None if owner else acme
     deliveries = [WebhookDeliveryFactory.create(endpoint__tenant=tenant) for tenant in (owner, other)]
     WebhookAttemptFactory.create(delivery=deliveries[0])
@@ -137,10 +140,7 @@ def ids(acme: Tenant, owner: Tenant | None) -> Ids:
         "campaign": [campaign],
         "round": [live, ended],
         "local_run": runs,
-        "personal_prefix": [
-            PersonalPrefixFactory.create(version=start, enrolment=places[0]),
-            PersonalPrefixFactory.create(),
-        ],
+        "personal_prefix": [personal, PersonalPrefixFactory.create()],
         "version": [start, grown, parent],
         "webhook": [delivery.endpoint for delivery in deliveries],
         "delivery": deliveries,

@@ -62,8 +62,7 @@ def grow(
         "weights_sha256": facts.weights_sha256,
         "tokenizer_sha256": facts.tokenizer_sha256,
     }
-    shared = do(workshop, {"kind": "start", "base": base, "specification": specification})[1]
-    assert shared is not None
+    shared = do(workshop, {"kind": "start", "base": base, "specification": specification})[1]["start"]
     job = {
         "kind": "grow",
         "base": base,
@@ -73,9 +72,8 @@ def grow(
         "examples": [as_row(row) for row in rows] * 2,
         "held_out": [as_row(row) for row in rows],
     }
-    result, grown = do(workshop, job, state=shared)
-    assert grown is not None
-    return from_bytes(shared), from_bytes(grown), result["scores"]
+    result, blobs = do(workshop, job, state=shared)
+    return from_bytes(shared), from_bytes(blobs["grown"]), result["scores"]
 
 
 def do(workshop: Workshop, job: dict[str, Any], **blobs: bytes) -> Answer:

@@ -12,7 +12,7 @@ from tenants.wall import same_tenant, tenant_wall
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("federation", "0016_server_state"), ("tenants", "0012_open_api_key")]
+    dependencies: ClassVar = [("federation", "0017_residuals"), ("tenants", "0012_open_api_key")]
 
     operations: ClassVar = [
         migrations.CreateModel(
