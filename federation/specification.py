@@ -103,7 +103,10 @@ class Training(Section):
 class Aggregation(Section):
     """How accepted updates become the next version."""
 
-    rule: Rule = Field(WeightedMean(kind="weighted_mean"), description="From the updates to one change.")
+    rule: Rule = Field(
+        default_factory=lambda: WeightedMean(kind="weighted_mean"),
+        description="From the updates to one change; the weighted mean if nothing else is said.",
+    )
     server: Server | None = Field(
         None, description="From that change to a step; none: the change is the step."
     )

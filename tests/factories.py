@@ -368,7 +368,7 @@ class EvaluationFactory(PlatformFactory[Evaluation]):
 
 
 class PersonalPrefixFactory(PlatformFactory[PersonalPrefix]):
-    """A queued personal prefix by plain training from a start version."""
+    """A personal prefix by plain training from a start version: queued, or with what a completed one has."""
 
     class Meta:
         model = PersonalPrefix
@@ -381,6 +381,16 @@ class PersonalPrefixFactory(PlatformFactory[PersonalPrefix]):
     rule = PersonalRule.FINE_TUNE
     n_steps = 24
     learning_rate = 0.005
+    state = EvaluationState.QUEUED
+    shared_accuracy = shared_loss = accuracy = loss = factory.LazyAttribute(
+        lambda row: _if_completed(row, 0.5)
+    )
+    n_rows = size_bytes = factory.LazyAttribute(lambda row: _if_completed(row, 20))
+    blob_name = factory.LazyAttribute(lambda row: _if_completed(row, "encrypted/00/00") or "")
+
+
+def _if_completed(row: Any, value: Any) -> Any:
+    return value if row.state == EvaluationState.COMPLETED else None
 
 
 class RoundEventFactory(PlatformFactory[RoundEvent]):

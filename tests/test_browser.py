@@ -4,12 +4,13 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Error as PageLeft
 
 from tests.platform import OPERATOR_EMAIL, OPERATOR_PASSWORD, PROJECT, RunningPlatform, post
 
@@ -137,7 +138,8 @@ def seen_until_the_end(page: Page) -> set[str]:
     give_up_at = time.monotonic() + ROUND_SECONDS
     while not page.locator(".prl-outcome").count():
         assert time.monotonic() < give_up_at, page.locator("#round").inner_text()
-        seen.update(page.locator(".prl-run__told").all_inner_texts())
+        with suppress(PageLeft):  # the page of a round that has ended loads itself anew
+            seen.update(page.locator(".prl-run__told").all_inner_texts())
         page.wait_for_timeout(200)
     return seen
 

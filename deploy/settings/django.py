@@ -212,6 +212,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "FederationState": "federation.states.FederationState",
         "LocalRunState": "federation.states.LocalRunState",
         "Optimizer": ["adamw", "sgd"],
+        "PersonalRule": "federation.states.PersonalRule",
         "PrincipalKind": "api.authentication.PrincipalKind",
         "Priority": "federation.states.Priority",
         "Right": "tenants.rights.RIGHT_CHOICES",

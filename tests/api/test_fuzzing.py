@@ -23,7 +23,7 @@ from hypothesis import settings as rules
 from pytest_django import Settings
 from schemathesis import checks
 
-from deploy.wsgi import application
+from deploy import wsgi
 from tenants import scoping
 from tenants.ids import Identified
 from tenants.models import Tenant
@@ -190,6 +190,15 @@ def form(case: schemathesis.Case[Any], chance: random.Random) -> dict[str, Any]:
     content = case.body["file"] if chance.random() < 0.5 else ROWS
     file = SimpleUploadedFile("rows.csv", content if isinstance(content, bytes) else str(content).encode())
     return {"data": encode_multipart(BOUNDARY, {**case.body, "file": file})}
+
+
+def application(environ: Any, start_response: Any) -> list[bytes]:
+    """The platform's, with each answer read to its end and closed, as servers do."""
+    answer = wsgi.application(environ, start_response)
+    try:
+        return [b"".join(answer)]
+    finally:
+        answer.close()
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from tests.factories import (
     FederatedRoundFactory,
     LocalRunFactory,
     MembershipFactory,
+    PersonalPrefixFactory,
     WebhookDeliveryFactory,
     ready_federation,
 )
@@ -52,6 +53,7 @@ def of_acme(acme: Tenant) -> dict[str, Identified]:
         "campaign_id": CampaignFactory.create(federation=federation),
         "round_id": federated_round,
         "local_run_id": LocalRunFactory.create(federated_round=federated_round, enrolment=enrolment),
+        "personal_prefix_id": PersonalPrefixFactory.create(version=version, enrolment=enrolment),
         "version_id": version,
         "webhook_id": delivery.endpoint,
         "delivery_id": delivery,

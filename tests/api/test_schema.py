@@ -63,6 +63,9 @@ def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> N
         GET /federations/{federation_id}/rounds|POST /federations/{federation_id}/rounds
         GET /federations/{federation_id}/campaigns|POST /federations/{federation_id}/campaigns
         GET /campaigns/{campaign_id}|POST /campaigns/{campaign_id}/cancel
+        GET /federations/{federation_id}/personal-prefixes|POST /federations/{federation_id}/personal-prefixes
+        GET /personal-prefixes/{personal_prefix_id}|DELETE /personal-prefixes/{personal_prefix_id}
+        GET /personal-prefixes/{personal_prefix_id}/archive
         GET /rounds/{round_id}|POST /rounds/{round_id}/cancel|GET /rounds/{round_id}/events|GET /events
         GET /events/stream
         GET /local-runs|GET /local-runs/{local_run_id}|GET /evaluations

@@ -17,6 +17,7 @@ from tests.factories import (
     FederatedRoundFactory,
     FederationFactory,
     LocalRunFactory,
+    PersonalPrefixFactory,
 )
 
 pytestmark = pytest.mark.django_db
@@ -30,6 +31,7 @@ FACTORIES = {
         FederatedRoundFactory,
         FederationFactory,
         LocalRunFactory,
+        PersonalPrefixFactory,
     )
 }
 

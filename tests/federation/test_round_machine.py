@@ -158,11 +158,11 @@ class RoundMachine(RuleBasedStateMachine):
 
     @rule(claim=claims, seed=st.integers(0, 9), is_sound=st.sampled_from([True, True, True, False]))
     def submit(self, claim: Claim, seed: int, is_sound: bool) -> None:
-        """A worker hands an update in, sound or not a number."""
+        """A worker hands an update in, sound or far too large."""
         holds, run = self.holds(claim), self.model.runs[claim.tenant]
         values = steps.change(seed)
         if not is_sound:
-            values[0, 0] = np.nan
+            values *= 1e4
         update = steps.update_bytes(claim.row, values)
         with scoping.tenant(claim.row.tenant_id):
             if not holds:
