@@ -16,7 +16,7 @@ from django.db.models import QuerySet
 
 from federation.errors import ScheduleInvalid
 from federation.models import Federation, Schedule
-from federation.services import rounds
+from federation.services import admission, rounds
 from tenants.errors import PreludeError
 from tenants.failpoints import FailPoint, reach
 from tenants.services import audit
@@ -133,6 +133,7 @@ def open_due_rounds(*, now: datetime) -> int:
 
 def _open_if_due(schedule_id: UUID, now: datetime) -> int:
     with transaction.atomic():
+        admission.one_at_a_time()  # before the federation, as whoever opens a round by hand: else both may wait
         due = _due(now).select_for_update(skip_locked=True, of=("self", "federation")).filter(pk=schedule_id)
         schedule = due.select_related("federation").first()
         if schedule is None:

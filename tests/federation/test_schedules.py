@@ -1,15 +1,18 @@
 """Rounds that open by themselves: once for each due time, whatever tickers do."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from federation.errors import ScheduleInvalid
-from federation.models import FederatedRound, Schedule
-from federation.services import rounds, schedules
+from federation.models import FederatedRound, Federation, Schedule
+from federation.services import admission, rounds, schedules
 from tenants import scoping
 from tests.factories import ScheduleFactory, ready_federation
 from tests.federation import rounds as steps
@@ -164,3 +167,28 @@ def test_setting_a_schedule_again_replaces_it_and_removing_ends_it() -> None:
         assert Schedule.objects.get().every_minutes == 7
         schedules.remove_schedule(federation=federation)
         assert not Schedule.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_ticker_waits_for_who_opens_a_round_by_hand_and_holds_nothing_meanwhile() -> None:
+    due = timezone.now()
+    schedule = ScheduleFactory.create(federation=ready_federation(), next_due_at=due)
+    begun = threading.Event()
+
+    def tick() -> int:
+        begun.set()
+        try:
+            return open_due(due)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as other:
+        with scoping.platform():
+            admission.one_at_a_time()
+            ticking = other.submit(tick)
+            begun.wait()
+            with pytest.raises(TimeoutError):
+                ticking.result(timeout=1)
+            federation = Federation.objects.select_for_update(nowait=True).get(pk=schedule.federation_id)
+            rounds.start_round(federation=federation)
+        assert ticking.result() == 0
