@@ -182,8 +182,12 @@ class PrefixVersionArchive(PrefixVersionView):
         if answer.status_code != HTTPStatus.OK:
             archive.file.close()
             return answer
+        if request.method == "HEAD":
+            archive.file.close()
+            told = {**headers, "Content-Length": str(archive.size_bytes)}
+            return HttpResponse(content_type="application/zip", headers=told)
         tenant = self.principal.tenant
-        if tenant is not None and request.method == "GET":
+        if tenant is not None:
             with scoping.tenant(tenant.pk):  # a GET's own scope is for reading
                 usage.add({tenant.pk: usage.Amount(sent_bytes=archive.size_bytes)})
         return FileResponse(archive.file, content_type="application/zip", headers=headers)
