@@ -29,15 +29,17 @@ class Servers:
     stop: Callable[[], None] = lambda: None
 
 
-def start_servers(directory: Path) -> Servers:
+def start_servers(directory: Path, *, named: bool = True) -> Servers:
     """Start PostgreSQL and Valkey in an empty directory, each unless the environment names one already.
 
     Named ones: `DATABASE_URL` with `OWNER_DATABASE_URL` (its role has to be allowed to create databases) and
-    `SUPERUSER_DATABASE_URL`, and `BROKER_URL`. A PostgreSQL that happens to be installed on this machine is never used.
+    `SUPERUSER_DATABASE_URL`, and `BROKER_URL`; `named=False` looks at none of them. A PostgreSQL that happens to be
+    installed on this machine is never used.
     """
-    database_url, broker_url = os.environ.get("DATABASE_URL"), os.environ.get("BROKER_URL")
-    owner_database_url = os.environ["OWNER_DATABASE_URL"] if database_url else None
-    superuser_database_url = os.environ["SUPERUSER_DATABASE_URL"] if database_url else None
+    environment = os.environ if named else {}
+    database_url, broker_url = environment.get("DATABASE_URL"), environment.get("BROKER_URL")
+    owner_database_url = environment["OWNER_DATABASE_URL"] if database_url else None
+    superuser_database_url = environment["SUPERUSER_DATABASE_URL"] if database_url else None
     if database_url and owner_database_url and superuser_database_url and broker_url:
         return Servers(
             database_url=database_url,

@@ -1,4 +1,7 @@
-"""A pytest plugin that is loaded before Django's settings: starts PostgreSQL and Valkey and tells the environment."""
+"""A pytest plugin that is loaded before Django's settings: starts PostgreSQL and Valkey and tells the environment.
+
+Every process of a session that runs tests has servers of its own, so that no two share a database.
+"""
 
 import base64
 import os
@@ -7,11 +10,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests import openid
 from tests.servers import start_servers
 
 DIRECTORY = Path(tempfile.mkdtemp(prefix="prl"))
-SERVERS = start_servers(DIRECTORY / "s")
+# What the environment of one of pytest-xdist's processes names are the servers of the process that started it.
+SERVERS = start_servers(DIRECTORY / "s", named="PYTEST_XDIST_WORKER" not in os.environ)
 
 os.environ.update(
     DATABASE_URL=SERVERS.database_url,
@@ -30,6 +36,14 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1",
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests of real processes in one process: two platforms at a time would be too much for two cores."""
+    for item in items:
+        if item.get_closest_marker("processes"):
+            item.add_marker(pytest.mark.xdist_group("processes"))
 
 
 def pytest_unconfigure() -> None:

@@ -42,7 +42,10 @@ tests() {
     heading "Tests: pytest"
     deploy/scripts/browser.sh || without browser "the browser test (no chromium)"
     deploy/scripts/pgbouncer.sh || without pgbouncer "the pooler's test (no pgbouncer)"
-    "$programs/python" -m pytest ${left_out:+-m "$left_out"}
+    # Each process has servers of its own; where the environment names servers, there is one process to use them.
+    local processes=2
+    [[ -n ${DATABASE_URL:-}${BROKER_URL:-} ]] && processes=0
+    "$programs/python" -m pytest --numprocesses "$processes" --dist loadgroup ${left_out:+-m "$left_out"}
 }
 
 skipped=""
