@@ -5,8 +5,8 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,11 +96,20 @@ class RunningPlatform:
         """Where the tiny base model lies."""
         return self.platform.directory / "base_models" / "tiny"
 
-    def make_federation(self, name: str, **rules: Any) -> dict[str, Any]:
-        """A federation in which all tenants are enrolled, ready for rounds."""
+    @contextmanager
+    def new_tenant(self, slug: str) -> Iterator[TenantAccess]:
+        """A further tenant with data, whom no other test knows."""
+        tenant = _tenant(self.platform, self.operator, slug, seed=len(slug))
+        with closing(tenant.client):
+            yield tenant
+
+    def make_federation(
+        self, name: str, *, tenants: Sequence[TenantAccess] | None = None, **rules: Any
+    ) -> dict[str, Any]:
+        """A federation in which the three tenants, or the given ones, are enrolled, ready for rounds."""
         body = {"name": name, "base_model": self.base_model["id"], "specification": specification(**rules)}
         federation = post(self.operator, "federations", body)
-        for tenant in self.tenants:
+        for tenant in self.tenants if tenants is None else tenants:
             post(self.operator, f"federations/{federation['id']}/enrolments", {"tenant": tenant.id})
             post(tenant.client, f"federations/{federation['id']}/enrolments", {"dataset": tenant.dataset_id})
         return self.wait_for(f"federations/{federation['id']}", lambda found: found["state"] == "ready")

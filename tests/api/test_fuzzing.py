@@ -5,11 +5,9 @@ them, and random ones, the same in each run. Most ids among them are replaced by
 more than 404 is reached. Nothing may answer 5xx, or anything that the document does not declare.
 """
 
-import json
 import random
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +16,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, connection, transaction
 from django.test.client import BOUNDARY, MULTIPART_CONTENT, encode_multipart
-from hypothesis import HealthCheck
-from hypothesis import settings as rules
 from pytest_django import Settings
-from schemathesis import checks
 
 from deploy import wsgi
 from tenants import scoping
@@ -29,7 +24,6 @@ from tenants.ids import Identified
 from tenants.models import Tenant
 from tests.api.test_personal_prefixes import completed
 from tests.factories import (
-    SPECIFICATION,
     ApiKeyFactory,
     BaseModelFactory,
     CampaignFactory,
@@ -48,40 +42,13 @@ from tests.factories import (
     WebhookDeliveryFactory,
     ready_federation,
 )
+from tests.fuzzing import MOSTLY, PROMISES, Ids, closed_document, help_on, made_the_same_each_time
 from tests.keys import new_key
 
 pytestmark = pytest.mark.django_db
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
-
-
-def closed_document() -> dict[str, Any]:
-    """The document as it binds us: clients have to bear new fields, but none is answered that is not declared."""
-    document: dict[str, Any] = json.loads(DOCUMENT.read_text())
-    for schema in document["components"]["schemas"].values():
-        if "properties" in schema:
-            schema.setdefault("additionalProperties", False)
-    return document
-
-
 API = schemathesis.openapi.from_dict(closed_document())
-PROMISES = [
-    checks.not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_schema_conformance,
-    checks.response_headers_conformance,
-    checks.unsupported_method,
-]
-PRECONDITIONS = ("If-Match", "If-None-Match")  # made up, they let nothing through
 FAR = {200, 201, 204, 403}  # the answers that say that a request was looked at to its end
-MOSTLY = 0.8  # the share of requests, or of their ids, that is helped to reach further
 ROWS = b"text,label\nA good film,positive\n"
-SOUND = {
-    "specification": SPECIFICATION,
-    "url": "https://hooks.example.com/prelude",
-    "kinds": ["round.published"],
-}
-Ids = dict[str, list[str]]
 
 
 @pytest.fixture(autouse=True)
@@ -156,23 +123,6 @@ def caller(owner: Tenant | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key.text}"}
 
 
-def fill(values: object, ids: Ids, chance: random.Random, *, surely: bool) -> None:
-    """Put ids of rows, and values that are sound, in the place of most of those that were made up.
-
-    Surely: of all of them, and ids that the caller may see. Few cases are made where there is little to make up.
-    """
-    if not isinstance(values, MutableMapping):
-        return
-    for name in values:
-        found = ids.get(name.removesuffix("_id")) if isinstance(name, str) else None
-        if found and surely:
-            values[name] = found[0]
-        elif found and chance.random() < MOSTLY:
-            values[name] = chance.choice(found)
-        elif name in SOUND and (surely or chance.random() < MOSTLY):
-            values[name] = SOUND[name]
-
-
 @pytest.fixture
 def answered() -> Iterator[set[int]]:
     """The statuses of all answers: where the caller may do something at all, it was done once at least."""
@@ -211,23 +161,13 @@ def undone() -> Iterator[None]:
 
 
 @API.parametrize()
-@rules(
-    max_examples=25,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@made_the_same_each_time(n_examples=25)
 def test_the_document_tells_the_truth(
     case: schemathesis.Case[Any], ids: Ids, caller: dict[str, str], answered: set[int]
 ) -> None:
     chance = random.Random(repr(case))
     is_first = not answered - {401}
-    for values in (case.path_parameters, case.query, case.body):
-        fill(values, ids, chance, surely=is_first)
-    if is_first or chance.random() < MOSTLY:
-        for name in PRECONDITIONS:
-            case.headers.pop(name, None)
+    help_on(case, ids, chance, surely=is_first)
     body = form(case, chance)
     headers = {**caller, "Content-Type": MULTIPART_CONTENT} if body else caller
     with undone():
