@@ -27,11 +27,11 @@ from federation.models import Federation, PersonalPrefix, PrefixVersion
 from federation.selectors import visibility
 from federation.services.personal_prefixes import (
     DEFAULT_N_STEPS,
-    DEFAULT_PROXIMAL,
     delete_personal_prefix,
     grow_personal_prefix,
     read_content,
 )
+from federation.specification import DITTO_PROXIMAL
 from federation.states import PersonalPrefixState, PersonalRule
 from tenants import scoping
 from tenants.models import Dataset
@@ -62,7 +62,7 @@ class NewPersonalPrefixSerializer(Body):
     )
     proximal = serializers.FloatField(
         required=False,
-        help_text=f"ditto's strength, {DEFAULT_PROXIMAL} where left out: half of it times the squared distance from "
+        help_text=f"ditto's strength, {DITTO_PROXIMAL} where left out: half of it times the squared distance from "
         "the version is added to the loss.",
     )
 

@@ -14,6 +14,7 @@ from federation.sections import Section, Text
 TEXT_MARK = "{text}"
 MAX_ADAMW_LEARNING_RATE = 0.05
 MAX_ROWS_OF_A_LOCAL_RUN = 200_000  # they are held in memory, tokenized
+DITTO_PROXIMAL = 0.1  # where a tenant does not say how near its own prefix is to stay to the shared one
 
 
 class LabelTask(Section):
@@ -221,6 +222,22 @@ class FederationSpecification(Section):
         """The bound that is set, or else the method's own."""
         bound = self.aggregation.max_relative_norm
         return self.method.default_max_relative_norm if bound is None else bound
+
+    def for_personal(
+        self, *, n_steps: int, learning_rate: float | None, proximal: float
+    ) -> "FederationSpecification":
+        """The same with the training by which a tenant grows its own from a shared version.
+
+        It trains by AdamW whatever the rounds use: the rate of an sgd there is set for the server's optimizer.
+        """
+        changes = {
+            "optimizer": "adamw",
+            "n_steps": n_steps,
+            "learning_rate": learning_rate,
+            "proximal": proximal,
+            "calibrate_labels": False,
+        }
+        return self.model_copy(update={"training": self.training.model_copy(update=changes)})
 
     @property
     def sha256(self) -> str:

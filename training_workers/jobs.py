@@ -5,7 +5,7 @@ import resource
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from training_workers.examples.rows import Example, example_from_row, kind_of
 from training_workers.loading import BaseModel, load_base_model
 from training_workers.local_training import Step, TrainingOutcome, train_locally
 from training_workers.methods import Method, get_method
-from training_workers.methods.prefix import PrefixMethod
 from training_workers.runtime import choose_runtime
 from training_workers.states import from_bytes, moved, send, to_bytes, unpacked
 
@@ -161,11 +160,7 @@ class _Job:
         return parse_specification(self.part("specification"))
 
     def method(self) -> Method:
-        method = get_method(self.specification().method)
-        if self._job.get("freezes_keys"):
-            assert isinstance(method, PrefixMethod)  # the service asks it of no other
-            return replace(method, freezes_keys=True)
-        return method
+        return get_method(self.specification().method, freezes_keys=bool(self._job.get("freezes_keys")))
 
     def examples(self, name: str) -> list[Example]:
         rows = self.part(name)

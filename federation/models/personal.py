@@ -93,22 +93,13 @@ class PersonalPrefix(TenantOwned, Leased):
 
     @property
     def rules(self) -> FederationSpecification:
-        """The federation's specification with the training of this rule.
-
-        It trains by AdamW whatever the rounds use: the rate of an sgd there is set for the server's optimizer.
-        """
+        """The federation's specification with the training of this rule."""
         rules = self.federation.rules
         if self.n_steps is None:
             return rules
-        changes = {
-            "optimizer": "adamw",
-            "n_steps": self.n_steps,
-            "learning_rate": self.learning_rate,
-            "proximal": self.proximal or 0.0,
-            "calibrate_labels": False,
-        }
-        training = rules.training.model_copy(update=changes)
-        return rules.model_copy(update={"training": training})
+        return rules.for_personal(
+            n_steps=self.n_steps, learning_rate=self.learning_rate, proximal=self.proximal or 0.0
+        )
 
     @property
     def is_better(self) -> bool | None:

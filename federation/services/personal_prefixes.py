@@ -17,7 +17,7 @@ from federation.errors import (
 )
 from federation.methods import PrefixSettings
 from federation.models import Enrolment, Federation, PersonalPrefix, PrefixVersion
-from federation.specification import LabelTask, Training
+from federation.specification import DITTO_PROXIMAL, LabelTask, Training
 from federation.states import (
     PERSONAL_PREFIX_LIVE,
     EnrolmentState,
@@ -31,7 +31,6 @@ from tenants.services import attempts, audit
 from tenants.services.tenants import data_key
 
 DEFAULT_N_STEPS: Final = 24
-DEFAULT_PROXIMAL: Final = 0.1
 MAX_PER_TENANT: Final = 50  # in one federation
 
 # The scores are the tenant's alone, and operators read the record.
@@ -110,7 +109,7 @@ def _settings(
     defaults = {
         "n_steps": DEFAULT_N_STEPS,
         "learning_rate": federation.rules.method.default_learning_rate,
-        "proximal": DEFAULT_PROXIMAL,
+        "proximal": DITTO_PROXIMAL,
     }
     chosen = {name: defaults[name] if given[name] is None else given[name] for name in taken}
     batch_size = federation.rules.training.batch_size

@@ -19,12 +19,15 @@ from django.core.management.base import CommandError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from federation.specification import DITTO_PROXIMAL, FederationSpecification
 from tests.training_workers.tiny_model import make_tiny_base
 from training_workers.benchmark import report
-from training_workers.benchmark.arms import RECIPES, Arm, Members, Recipe, merged
+from training_workers.benchmark.arms import FIRST_RULES, RECIPES, Arm, Members, Recipe, merged
+from training_workers.benchmark.bench import Bench
 from training_workers.benchmark.coordinator import Coordinator
-from training_workers.benchmark.engine import Bench, run_arm, train_together
+from training_workers.benchmark.engine import run_arm, train_together
 from training_workers.benchmark.partition import MIN_ROWS, N_TENANTS, SPLITS, partition, pooled, splits_of
+from training_workers.benchmark.personal import make_personal
 from training_workers.benchmark.plan import BASES, POOLED, QUICK, Choices, Plan, Run, Scale, make_plan
 from training_workers.benchmark.processes import Broken, Finished, Job, Processes
 from training_workers.benchmark.results import Results
@@ -35,8 +38,8 @@ from training_workers.benchmark.workplace import Workplace
 from training_workers.errors import BenchmarkFilesMissing, SplitImpossible
 from training_workers.examples import input_hash, is_held_out
 from training_workers.loading import BaseModel
-from training_workers.methods import METHODS
-from training_workers.states import send
+from training_workers.methods import METHODS, get_method
+from training_workers.states import send, to_bytes
 
 DOMAINS = ("movies", "newspaper", "shop", "tweets")
 TINY = Scale(n_steps=4, n_train=400, n_validation=16, n_test=16)
@@ -356,8 +359,8 @@ def test_a_run_uses_the_platforms_updates_and_counts_their_bytes(tiny_base: Base
     tenants = partition(texts, "dirichlet-0.5", seed=0)
     bench = Bench(tiny_base, texts)
 
-    result = run_arm(bench, recipe, specification, tenants, is_personal=True)
-    again = run_arm(bench, recipe, specification, tenants, is_personal=True)
+    result = run_arm(bench, recipe, specification, tenants, personal_rules=FIRST_RULES)
+    again = run_arm(bench, recipe, specification, tenants, personal_rules=FIRST_RULES)
 
     assert timeless(result) == timeless(again)
     size = 16 * 2 * 2 * tiny_base.facts.token_size * 4
@@ -367,6 +370,98 @@ def test_a_run_uses_the_platforms_updates_and_counts_their_bytes(tiny_base: Base
     assert result["n_rejected"] == 0
     assert [number for number, _ in result["curves"][0]] == [0, 1, 2]
     assert [set(own) for own in result["personal"]["prior"]] == [set(tenant.shares) for tenant in tenants]
+
+
+def test_each_rule_of_personal_prefixes_grows_from_the_very_version_that_short_has(
+    tiny_base: BaseModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = Arm("prefix", "short-personal")
+    settings = {"training": {"learning_rate": 0.02, "calibrate_labels": True}}
+    specification = arm.specification(TASKS["sentiment"], settings, n_steps=2, seed=0)
+    recipe, tenants = Recipe(Members.ALL_TENANTS, n_rounds=2), partition(texts, "dirichlet-0.5", seed=0)
+    bench, train = Bench(tiny_base, texts), Bench.train
+    trained: list[tuple[float, bool, int, bool, float]] = []
+
+    def note_and_train(
+        self: Bench, method: Any, parent: Any, member: Any, rules: FederationSpecification, *, number: int
+    ) -> Any:
+        if number == 0:  # no round
+            own = rules.training
+            told = (own.proximal, method.freezes_keys, own.n_steps, own.calibrate_labels, rules.learning_rate)
+            trained.append(told)
+        return train(self, method, parent, member, rules, number=number)
+
+    monkeypatch.setattr(Bench, "train", note_and_train)
+    rules = (*FIRST_RULES, *arm.recipe.personal_rules)
+    result = run_arm(bench, recipe, specification, tenants, personal_rules=rules)
+
+    a_tenants = [
+        (0.0, False, 12, False, 0.02),
+        (DITTO_PROXIMAL, False, 12, False, 0.02),
+        (0.0, True, 12, False, 0.02),
+    ]
+    assert trained == a_tenants * len(tenants)
+    assert list(result["personal"]) == ["prior", "fine-tuned", "ditto", "personal-values"]
+    short = run_arm(bench, recipe, specification, tenants, personal_rules=FIRST_RULES)
+    assert short["models"] == result["models"]
+    assert short["personal"] == {rule: result["personal"][rule] for rule in FIRST_RULES}
+
+
+def test_what_a_tenant_grew_is_left_where_its_validation_rows_speak_against_it(
+    tiny_base: BaseModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specification = Arm("prefix", "short").specification(TASKS["sentiment"], {}, n_steps=2, seed=0)
+    tenants, bench = partition(texts, "identical", seed=0), Bench(tiny_base, texts)
+    method = get_method(specification.method)
+    shared = to_bytes(method.start(tiny_base, seed=0), {})
+    score, speaks_against = Bench.score, True
+
+    def judge(self: Bench, rules: Any, state: bytes, strata: Any, **more: Any) -> dict[str, float]:
+        if strata.keys() and next(iter(strata.values()))[0] in validation:
+            return dict.fromkeys(strata, float((state == shared) is speaks_against))
+        tested.append(state)
+        return score(self, rules, state, strata, **more)
+
+    validation = [row for rows in texts.validation.values() for row in rows]
+    monkeypatch.setattr(Bench, "score", judge)
+    for speaks_against in (True, False):
+        tested: list[bytes] = []
+        make_personal(bench, specification, tenants[:1], shared, ["ditto"], lambda _text: None)
+        assert [state == shared for state in tested] == [speaks_against]
+
+
+def test_a_run_with_other_rules_is_another_run_and_the_first_ones_are_in_no_key(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key(recipe: str, split: str) -> str:
+        return place.key(Run("smollm2", "sentiment", Arm("prefix", recipe), split, 0), {})
+
+    assert key("short", "dirichlet-0.1") != key("short-personal", "dirichlet-0.1")
+    # Where nothing is made personal the two are the same run.
+    assert key("short", "identical") == key("short-personal", "identical")
+    known = key("short", "dirichlet-0.1")
+    monkeypatch.setattr("training_workers.benchmark.workplace.FIRST_RULES", ())
+    assert key("short", "dirichlet-0.1") != known
+
+
+def test_personal_rules_stand_beside_the_version_that_they_grew_from(
+    place: Workplace, tmp_path: Path
+) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    planned = Schedule(plan_of(place, "central", "short", "short-personal"), place, results)
+    while (job := planned.next_job()) is not None:
+        made = record(job.run, job, test=0.8)
+        own = [made["result"]["models"][0]] * N_TENANTS
+        made["result"]["personal"] = dict.fromkeys(job.run.personal_rules, own)
+        results.append(made)
+        planned.end(job.run)
+
+    lines = {line.arm: line for line in make_lines(planned, place)}
+    names = ["prior", "fine-tuned", "ditto", "personal-values"]
+    arms = [f"prefix/{'short' if name in FIRST_RULES else 'short-personal'} + {name}" for name in names]
+    assert [(lines[arm].score.mean, lines[arm].worst.mean) for arm in arms] == [pytest.approx((80, 80))] * 4
+    page = report.make_page(planned, list(lines.values()), report.Circumstances("it", TINY, False, {}, []))
+    assert all(f"`+ {name}`" in page and f"`{arm}`" in page for name, arm in zip(names, arms, strict=True))
 
 
 def test_smaller_uploads_and_broadcasts_are_measured_as_they_travel(

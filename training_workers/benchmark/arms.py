@@ -43,11 +43,14 @@ class Recipe:
     chooses_rate: bool = False
     batch_size: int = BATCH_SIZE
     about: str = ""
+    # By which tenants make the shared version their own at the end, where labels are skewed.
+    personal_rules: tuple[str, ...] = ()
 
 
 CENTRAL = "central"
 BASE = "base"
 ADAM_RATES = (0.02, 0.06)  # of the server
+FIRST_RULES = ("prior", "fine-tuned")
 HEAVY_SKEW: Sections = {
     "training": {"optimizer": "sgd", "learning_rate": 1.0},
     "aggregation": {
@@ -57,8 +60,10 @@ HEAVY_SKEW: Sections = {
 }
 
 
-def _short(about: str, **sections: Sections) -> Recipe:
-    return Recipe(Members.ALL_TENANTS, n_rounds=30, sections=sections, about=about)
+def _short(about: str, *, personal_rules: tuple[str, ...] = (), **sections: Sections) -> Recipe:
+    return Recipe(
+        Members.ALL_TENANTS, n_rounds=30, sections=sections, about=about, personal_rules=personal_rules
+    )
 
 
 def _fed_back(dtype: str) -> Recipe:
@@ -84,7 +89,11 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "local": Recipe(Members.EACH_ALONE, n_rounds=5, about="each tenant alone with its rows"),
     "long": Recipe(Members.ALL_TENANTS, n_rounds=5, about="FedAvg, 5 rounds of 12 steps"),
-    "short": _short("FedAvg, 30 rounds of 2 steps"),
+    "short": _short("FedAvg, 30 rounds of 2 steps", personal_rules=FIRST_RULES),
+    "short-personal": _short(
+        "short over again, for the other rules of personal prefixes",
+        personal_rules=("ditto", "personal-values"),
+    ),
     "heavy-skew": Recipe(
         Members.ALL_TENANTS,
         n_rounds=30,

@@ -1,9 +1,8 @@
 """One run of one arm: rounds of local training and averaging, the best version by validation, its test scores."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from io import BytesIO
 from typing import Any
 
 from torch import Tensor
@@ -11,23 +10,21 @@ from torch import Tensor
 from federation.specification import FederationSpecification
 from training_workers.base_models import BaseModelFacts
 from training_workers.benchmark.arms import Members, Recipe
+from training_workers.benchmark.bench import Bench, Note
 from training_workers.benchmark.coordinator import Coordinator, Submitted
 from training_workers.benchmark.partition import Tenant
-from training_workers.benchmark.scoring import Accuracies, mixed, own, score_strata
-from training_workers.benchmark.texts import Strata, Texts
-from training_workers.examples import select_training
+from training_workers.benchmark.personal import make_personal
+from training_workers.benchmark.scoring import Accuracies, mixed
 from training_workers.loading import BaseModel
-from training_workers.local_training import TrainingOutcome, train_locally
+from training_workers.local_training import TrainingOutcome
 from training_workers.methods import Method, get_method
-from training_workers.states import from_bytes, send, to_bytes, unpacked
+from training_workers.states import send, to_bytes, unpacked
 
 N_SCORINGS = 10  # of a run on the validation rows
-FINE_TUNING_STEPS = 12
 # Products of a weight and an activation: forward, and backward to the activations; `full` also to the weights.
 FLOPS_PER_WEIGHT = {"full": 6}
 FLOPS_PER_FROZEN_WEIGHT = 4
 
-Note = Callable[[str], None]
 Residuals = dict[str, Mapping[str, Tensor] | None]
 """What error feedback keeps of each tenant's last accepted upload."""
 
@@ -57,33 +54,16 @@ class Trained:
     n_rejected: int
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What every run of a base model and a task works with."""
-
-    base: BaseModel
-    texts: Texts
-
-    def score(
-        self, specification: FederationSpecification, state: bytes | None, strata: Strata, **options: Any
-    ) -> Accuracies:
-        """A version's accuracies by stratum."""
-        tensors = None if state is None else from_bytes(state)
-        return score_strata(
-            self.base, get_method(specification.method), tensors, strata, specification, **options
-        )
-
-
 def run_arm(
     bench: Bench,
     recipe: Recipe,
     specification: FederationSpecification,
     tenants: Sequence[Tenant],
     *,
-    is_personal: bool = False,
+    personal_rules: Sequence[str] = (),
     note: Note = lambda _text: None,
 ) -> dict[str, Any]:
-    """One run's results as JSON values; `is_personal` adds what tenants make of the shared version.
+    """One run's results as JSON values; by each of `personal_rules` tenants make the shared version their own.
 
     Raises:
         PreludeError: what training, aggregation or evaluation refuses; nothing of the run counts then.
@@ -97,8 +77,10 @@ def run_arm(
     note("testing")
     models = [bench.score(specification, one.best, bench.texts.test) for one in trained]
     result = _as_json(trained, models)
-    if is_personal:
-        result["personal"] = _personal(bench, specification, tenants, trained[0].best, note)
+    if personal_rules:
+        result["personal"] = make_personal(
+            bench, specification, tenants, trained[0].best, personal_rules, note
+        )
     return {**result, "seconds": time.perf_counter() - started_at}
 
 
@@ -146,7 +128,7 @@ def _hold_round(
     parent = unpacked(coordinator.broadcast, specification.broadcast.dtype)
     submitted, left_out = [], {}
     for member, own_spent in zip(members, spent, strict=True):
-        outcome = _train(bench.base, method, parent, member, specification, number=number)
+        outcome = bench.train(method, parent, member, specification, number=number)
         identity = coordinator.identity(member.name, number=number)
         sent = send(outcome.update, specification.upload, identity, residual=residuals.get(member.name))
         left_out[member.name] = sent.residual
@@ -157,22 +139,6 @@ def _hold_round(
     accepted = coordinator.close_round(submitted, number=number)
     residuals.update({name: left_out[name] for name in accepted})
     return sum(tensor.numel() for tensor in outcome.update.values())
-
-
-def _train(
-    base: BaseModel,
-    method: Method,
-    parent: Mapping[str, Any],
-    member: Tenant,
-    specification: FederationSpecification,
-    *,
-    number: int,
-) -> TrainingOutcome:
-    """A local run as a worker does it: the round's number varies which rows are drawn."""
-    seed = specification.training.seed + number
-    n = specification.training.n_examples
-    rows = select_training(BytesIO(member.content), "jsonl", n=n, n_train=member.n_train, seed=seed)
-    return train_locally(base, method, parent, rows, specification, seed=seed)
 
 
 def _count(
@@ -193,42 +159,6 @@ def _count(
 def matrix_weights(facts: BaseModelFacts) -> int:
     """A base model's numbers without its embedding of the vocabulary."""
     return facts.n_parameters - facts.vocabulary_size * facts.hidden_size
-
-
-def _personal(
-    bench: Bench,
-    specification: FederationSpecification,
-    tenants: Sequence[Tenant],
-    shared: bytes,
-    note: Note,
-) -> dict[str, list[Accuracies]]:
-    """Each tenant's own rows' scores with its prior at use, and after training on from the shared version."""
-    results: dict[str, list[Accuracies]] = {"prior": [], "fine-tuned": []}
-    for tenant in tenants:
-        note(f"{tenant.name} makes the shared version its own")
-        test = own(bench.texts.test, tenant.shares)
-        results["prior"].append(bench.score(specification, shared, test, label_counts=tenant.label_counts))
-        chosen = _fine_tuned(bench, specification, tenant, shared)
-        results["fine-tuned"].append(bench.score(specification, chosen, test))
-    return results
-
-
-def _fine_tuned(bench: Bench, specification: FederationSpecification, tenant: Tenant, shared: bytes) -> bytes:
-    """What a tenant trains on by itself from the shared version, where its validation rows do not speak against it."""
-    training = specification.training.model_copy(update={"n_steps": FINE_TUNING_STEPS})
-    further = specification.model_copy(update={"training": training})
-    state = from_bytes(shared)
-    outcome = _train(bench.base, get_method(further.method), state, tenant, further, number=0)
-    tuned = to_bytes(
-        {
-            name: tensor + outcome.update[name] if name in outcome.update else tensor
-            for name, tensor in state.items()
-        },
-        {},
-    )
-    validation = own(bench.texts.validation, tenant.shares)
-    scores = [mixed(bench.score(further, version, validation), tenant.shares) for version in (shared, tuned)]
-    return tuned if scores[1] >= scores[0] else shared
 
 
 def _shares_of(members: Sequence[Tenant]) -> dict[str, float]:

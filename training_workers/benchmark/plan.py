@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from federation.errors import SpecificationInvalid
 from training_workers.benchmark.arms import BASE, BATCH_SIZE, CENTRAL, N_STEPS, RECIPES, Arm, Members
-from training_workers.benchmark.engine import FINE_TUNING_STEPS, N_SCORINGS
+from training_workers.benchmark.engine import N_SCORINGS
 from training_workers.benchmark.partition import IDENTICAL, N_TENANTS, NATURAL
+from training_workers.benchmark.personal import N_STEPS as N_PERSONAL_STEPS
 from training_workers.benchmark.texts import TASKS
 from training_workers.methods import METHODS
 
@@ -20,7 +21,6 @@ SEEDS = (0, 1, 2)
 CHOOSING_SEED = 1_000  # of no reported run
 CHOOSING_SPLIT = "dirichlet-0.1"
 PERSONAL_SPLITS = ("dirichlet-0.5", "dirichlet-0.1")
-PERSONAL_RECIPE = "short"
 _SKEWED, _MILD = "dirichlet-0.1", "dirichlet-1"
 _PAIRS = (("minilm", "topics"), ("smollm2", "sentiment"), ("minilm", "sentiment"), ("smollm2", "topics"))
 _ALL_SPLITS = (_SKEWED, _MILD, NATURAL, "dirichlet-0.5", IDENTICAL, "dirichlet-10")
@@ -31,6 +31,7 @@ _FED_BACK = ("short-int4-feedback", "short-int8-feedback", "short-float16-feedba
 # Each line is measured for all pairs of a base and a task before the next one begins.
 _ORDER: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
     (("prefix",), (BASE, CENTRAL, "short", "long", "heavy-skew", "local"), (_SKEWED,)),
+    (("prefix",), ("short-personal",), PERSONAL_SPLITS),
     (("prefix",), ("short",), (_MILD, NATURAL, "dirichlet-0.5", IDENTICAL)),
     (_OTHERS, (CENTRAL, "short"), (_MILD, _SKEWED)),
     (("prefix",), (*_UPLOADS, *_FED_BACK, "heavy-skew-int4"), (_SKEWED,)),
@@ -85,10 +86,10 @@ class Run:
         return f"{self.base}, {self.task}, {self.arm.name}, {self.split}, seed {self.seed}{aim}"
 
     @property
-    def is_personal(self) -> bool:
-        """Whether tenants make the shared version their own at the end."""
-        is_reported = self.candidate is None and self.arm.recipe_name == PERSONAL_RECIPE
-        return is_reported and self.split in PERSONAL_SPLITS
+    def personal_rules(self) -> tuple[str, ...]:
+        """By which tenants make the shared version their own at the end."""
+        is_wanted = self.candidate is None and self.split in PERSONAL_SPLITS
+        return self.arm.recipe.personal_rules if is_wanted else ()
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,9 @@ def cost(run: Run, scale: Scale) -> float:
     n_models = N_TENANTS if recipe.members is Members.EACH_ALONE else 1
     n_scored = (min(recipe.n_rounds, N_SCORINGS) + 1) * scale.n_validation + scale.n_test
     total = 3.0 * n_tenants * scale.n_steps * recipe.batch_size + n_models * n_scored
-    if run.is_personal:  # by half: a tenant's own strata only
-        total += N_TENANTS * (3.0 * FINE_TUNING_STEPS * BATCH_SIZE + scale.n_validation + scale.n_test)
-    return total
+    # By half: a tenant's own strata only.
+    a_rule = 3.0 * N_PERSONAL_STEPS * BATCH_SIZE + scale.n_validation + scale.n_test
+    return total + len(run.personal_rules) * N_TENANTS * a_rule / 2
 
 
 def _cells(choices: Choices, splits_by_task: Mapping[str, Sequence[str]]) -> Iterator[Run]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training_workers.benchmark.arms import RECIPES
-from training_workers.benchmark.engine import FINE_TUNING_STEPS
+from training_workers.benchmark.personal import N_STEPS, TRAINED_RULES
 from training_workers.benchmark.plan import CHOOSING_SEED, Scale
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import Costs, Figure, Line
@@ -93,6 +93,7 @@ def _opening(schedule: Schedule, circumstances: Circumstances) -> str:
 
 
 def _how_to_read(scale: Scale) -> str:
+    trained = "\n".join(f"- `+ {name}`: {rule.about}" for name, rule in TRAINED_RULES.items())
     recipes = "\n".join(f"- `{name}`: {recipe.about}" for name, recipe in RECIPES.items())
     return f"""## How to read it
 
@@ -110,9 +111,10 @@ are apart by a hash of their text. The round that does best on validation is the
   back to the activations 2), 6 in `full`, on the rows' own tokens; the embedding, attention's products of activations
   and the optimizer are not counted.
 - *trained*: numbers that an update holds.
-- `+ prior`: the shared version, a tenant's own log label prior added at use.
-- `+ fine-tuned`: {FINE_TUNING_STEPS} more steps of the tenant's own, taken where its validation rows do not speak
-  against it. Both on the tenant's own mixture.
+- `+ …`: what each tenant makes of the shared version for itself, on its own mixture. All that train take {N_STEPS} more
+  steps of the tenant's own on the same rows, and are used where its validation rows do not speak against it.
+- `+ prior`: nothing is trained; the tenant's own log label prior is added at use.
+{trained}
 
 {recipes}"""
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from federation.specification import FederationSpecification
 from training_workers.base_models import BaseModelFacts, inspect_directory
-from training_workers.benchmark.arms import Sections
-from training_workers.benchmark.engine import Bench, run_arm
+from training_workers.benchmark.arms import FIRST_RULES, Sections
+from training_workers.benchmark.bench import Bench
+from training_workers.benchmark.engine import run_arm
 from training_workers.benchmark.partition import Tenant, partition, pooled
 from training_workers.benchmark.plan import BASES, Run, Scale, is_pooled
 from training_workers.benchmark.texts import TASKS, Texts, read_texts
@@ -71,8 +72,13 @@ class Workplace:
             "n_rounds": run.arm.recipe.n_rounds,
             "split": run.split,
             "seed": run.seed,
-            "is_personal": run.is_personal,
+            "is_personal": bool(run.personal_rules),
         }
+        if run.personal_rules not in (
+            (),
+            FIRST_RULES,
+        ):  # runs of those were finished before there were others
+            described["personal_rules"] = run.personal_rules
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def do(self, run: Run, chosen: Sections, note: Callable[[str], None]) -> dict[str, Any]:
@@ -83,7 +89,7 @@ class Workplace:
             run.arm.recipe,
             self.specification(run, chosen),
             self.tenants(run),
-            is_personal=run.is_personal,
+            personal_rules=run.personal_rules,
             note=note,
         )
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from federation.methods import MethodSettings
+from federation.methods import MethodSettings, PrefixSettings
 from training_workers.data import Batch
 from training_workers.loading import BaseModel, TaskModel
 from training_workers.methods.full import FullMethod
@@ -58,6 +58,9 @@ METHODS: Mapping[str, Callable[[Any], Method]] = {
 }
 
 
-def get_method(settings: MethodSettings) -> Method:
-    """The method with these settings."""
+def get_method(settings: MethodSettings, *, freezes_keys: bool = False) -> Method:
+    """The method with these settings; `freezes_keys` is asked of prefixes alone, whose values are then trained."""
+    if freezes_keys:
+        assert isinstance(settings, PrefixSettings)  # the service refuses it of any other
+        return PrefixMethod(settings, freezes_keys=True)
     return METHODS[settings.kind](settings)
