@@ -41,6 +41,7 @@ _NAVIGATION: list[dict[str, Any]] = [
             _rows("Base models", "deployed_code", "federation.basemodel"),
             _rows("Local runs", "model_training", "federation.localrun"),
             _rows("Evaluations", "fact_check", "federation.evaluation"),
+            _rows("Personal prefixes", "person_pin", "federation.personalprefix"),
         ],
     },
     {

@@ -20,6 +20,7 @@ from federation.selectors.progress import live_rounds
 from federation.services.rounds import start_round
 from federation.services.schedules import next_times
 from federation.states import CAMPAIGN_LIVE, ROUND_LIVE, EnrolmentState, FederationState
+from tenants import scoping
 from tenants.admin.row_actions import Done, RowAction
 from tenants.admin.rows import ServiceRows, change_url, require
 
@@ -138,6 +139,9 @@ def _shown(federation: Federation) -> dict[str, Any]:
         "versions": standing.versions(federation=federation, published=published, chart=accuracy),
         "campaigns": newest_campaigns(federation=federation),
         "rounds": standing.newest_rounds(federation=federation),
+        "personal_prefixes": []
+        if scoping.is_platform()
+        else standing.newest_personal_prefixes(federation=federation),
         "schedule": schedule,
         "next_times": next_times(schedule) if schedule else [],
         "schedule_form_url": _schedule_form_url(federation, schedule),

@@ -47,7 +47,11 @@ class FederatedRoundRows(ServiceRows):
     )
     list_display = ("__str__", "state_badge", "reason", "versions", "opened_at", "took", "identifier")
     list_select_related = ("federation", "parent_version", "candidate_version")
-    list_filter = ("state", ("federation", admin.RelatedOnlyFieldListFilter))
+    list_filter = (
+        "state",
+        ("federation", admin.RelatedOnlyFieldListFilter),
+        ("campaign", admin.RelatedOnlyFieldListFilter),
+    )
     search_fields = ("federation__name", "state_reason")
 
     @admin.display(description="Reason", empty_value="–")

@@ -87,6 +87,7 @@ def _work() -> Iterable[QuerySet[Any]]:
         visibility.federations(),
         visibility.local_runs(),
         visibility.evaluations(),
+        visibility.personal_prefixes(),
     )
 
 

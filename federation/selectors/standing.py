@@ -5,11 +5,20 @@ from uuid import UUID
 
 from django.db.models import Q
 
-from federation.models import Enrolment, Evaluation, FederatedRound, Federation, PrefixVersion
+from federation.models import (
+    Enrolment,
+    Evaluation,
+    FederatedRound,
+    Federation,
+    PersonalPrefix,
+    PrefixVersion,
+)
+from federation.selectors import visibility
 from federation.selectors.charts import MOST, AccuracyChart, label_of
 from federation.states import EnrolmentState, EvaluationState
 
 _N_ROUNDS = 10
+_N_PERSONAL_PREFIXES = 10
 
 
 @dataclass(frozen=True)
@@ -91,3 +100,9 @@ def newest_rounds(*, federation: Federation) -> list[FederatedRound]:
         "federation", "parent_version", "candidate_version"
     )
     return list(rounds.order_by("-number")[:_N_ROUNDS])
+
+
+def newest_personal_prefixes(*, federation: Federation) -> list[PersonalPrefix]:
+    """What the tenant in force has grown for itself last."""
+    own = visibility.personal_prefixes().filter(federation=federation)
+    return list(own.select_related("tenant", "version__federation").order_by("-id")[:_N_PERSONAL_PREFIXES])

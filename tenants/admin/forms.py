@@ -48,8 +48,12 @@ class ServiceForm(forms.Form):
             with transaction.atomic():
                 return self.call_service()
         except PreludeError as refusal:
-            self.add_error(self.refusals_at.get(refusal.code), str(refusal))
+            self.add_error(self.field_of(refusal), str(refusal))
             return None
+
+    def field_of(self, refusal: PreludeError) -> str | None:
+        """The field that a refusal is about; None for the whole form."""
+        return self.refusals_at.get(refusal.code)
 
     def call_service(self) -> models.Model:
         """Call the service with the cleaned fields. Raises what the service raises."""

@@ -73,6 +73,9 @@ class ServiceRows(ModelAdmin):
     visible: ClassVar["staticmethod[[], models.QuerySet[Any]] | None"] = None
     # Columns and fields that tell of the platform or of other tenants: members do not get them.
     platform_only: ClassVar[frozenset[str]] = frozenset({"lease_owner", "lease_expires_at"})
+    # Those that are a tenant's alone, which no operator gets.
+    members_only: ClassVar[frozenset[str]] = frozenset()
+    members_add: ClassVar[bool] = False  # what a tenant makes itself: no operator does it in its place
     change_form_outer_before_template = "console/row_actions.html"
     ordering = ("-id",)
     list_per_page = 50
@@ -96,18 +99,18 @@ class ServiceRows(ModelAdmin):
         return self.visible().select_related(None).order_by(*self.get_ordering(request))
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """The columns, for members without those of the platform."""
+        """The columns that are for this person."""
         return self._shown(super().get_list_display(request))
 
     def get_fieldsets(self, request: HttpRequest, obj: models.Model | None = None) -> list[Any]:
-        """The fields, for members without those of the platform."""
+        """The fields that are for this person, and no section without any."""
         fieldsets = super().get_fieldsets(request, obj)
-        return [
-            (title, {**options, "fields": self._shown(options["fields"])}) for title, options in fieldsets
-        ]
+        shown = [(title, options, self._shown(options["fields"])) for title, options in fieldsets]
+        return [(title, {**options, "fields": fields}) for title, options, fields in shown if fields]
 
     def _shown(self, names: Any) -> list[Any]:
-        return [name for name in names if scoping.is_platform() or name not in self.platform_only]
+        others = self.members_only if scoping.is_platform() else self.platform_only
+        return [name for name in names if name not in others]
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
@@ -117,8 +120,10 @@ class ServiceRows(ModelAdmin):
         return super().history_view(request, object_id, extra_context)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Only where a form calls the service that makes such rows."""
-        return self.add_form is not None and super().has_add_permission(request)
+        """Only where a form calls the service that makes such rows, and for those who make them."""
+        if self.add_form is None or (self.members_add and scoping.is_platform()):
+            return False
+        return super().has_add_permission(request)
 
     def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         """Never by the generic form: rows change through services."""

@@ -25,6 +25,7 @@ from federation.models import (
     FederatedRound,
     Federation,
     LocalRun,
+    PersonalPrefix,
     PrefixVersion,
     PublishRecord,
     Schedule,
@@ -48,6 +49,7 @@ from tests.factories import (
     DatasetFactory,
     EnrolmentFactory,
     MembershipFactory,
+    PersonalPrefixFactory,
     ScheduleFactory,
     UserFactory,
     WebhookDeliveryFactory,
@@ -73,6 +75,7 @@ FOR_EVERY_ROLE: set[type[Model]] = {
         FederatedRound,
         Federation,
         LocalRun,
+        PersonalPrefix,
         PrefixVersion,
         Tenant,
         TenantLimits,
@@ -87,6 +90,7 @@ PAGES: dict[Role, set[type[Model]]] = {
 }
 ENGINEERS_WORK: set[tuple[type[Model], str]] = {
     *((Enrolment, name) for name in ("enrol", "leave")),
+    *((PersonalPrefix, name) for name in ("add", "remove")),
     *((WebhookEndpoint, name) for name in ("add", "test", "rotate", "enable", "disable", "remove")),
     (WebhookDelivery, "resend"),
 }
@@ -112,7 +116,10 @@ class World:
 
 def _of_acme(acme: Tenant) -> Iterator[Model]:
     """Acme's rows of all kinds."""
-    for model in (ApiKey, AuditEntry, Dataset, Enrolment, Evaluation, LocalRun, Membership, *WEBHOOKS):
+    for model in (
+        *(ApiKey, AuditEntry, Dataset, Enrolment, Evaluation, LocalRun, Membership, PersonalPrefix),
+        *WEBHOOKS,
+    ):
         yield from cast(Any, model).objects.filter(tenant=acme)
 
 
@@ -138,7 +145,12 @@ def world(acme: Tenant, globex: Tenant) -> World:
     shared, secret = ready_federation(n_tenants=1), ready_federation(n_tenants=1)
     for tenant, federation in ((acme, shared), (globex, shared), (acme, secret)):
         dataset = DatasetFactory.create(tenant=tenant, name=f"rows of {tenant.slug} for {federation.name}")
-        EnrolmentFactory.create(tenant=tenant, federation=federation, dataset=dataset)
+        place = EnrolmentFactory.create(tenant=tenant, federation=federation, dataset=dataset)
+        with scoping.platform():
+            version = federation.published.version
+        PersonalPrefixFactory.create(
+            version=version, enrolment=place, state="completed", finished_at=timezone.now()
+        )
     for federation in (shared, secret):
         Federation.objects.filter(pk=federation.pk).update(name=f"{federation.name} of many")
         ScheduleFactory.create(federation=federation)
@@ -173,7 +185,10 @@ def world(acme: Tenant, globex: Tenant) -> World:
 def globex_alone(globex: Tenant) -> FederatedRound:
     """A live round of Globex, and a row of every kind that has buttons."""
     federation = ready_federation(n_tenants=0, quorum=1)
-    EnrolmentFactory.create(tenant=globex, federation=federation)
+    place = EnrolmentFactory.create(tenant=globex, federation=federation)
+    with scoping.platform():
+        version = federation.published.version
+    PersonalPrefixFactory.create(version=version, enrolment=place)
     ScheduleFactory.create(federation=federation)
     CampaignFactory.create(federation=federation, state="completed", finished_at=timezone.now())
     ApiKeyFactory.create(tenant=globex)
@@ -298,7 +313,7 @@ def test_buttons_and_links_to_forms_are_shown_to_those_who_may_press_them(
     )
     shown += "".join(text_of(client.get(list_url(model))) for model in PAGES[role])
     posts = set(re.findall(r'<form method="post" action="/console/(?!logout)([^"]+)"', shown))
-    assert {path.split("/")[-2] for path in posts} == ({"enrol", "leave"} if WORK[role] else set())
+    assert {path.split("/")[-2] for path in posts} == ({"enrol", "leave", "remove"} if WORK[role] else set())
     links = {model for model in ALL_PAGES if f'href="{add_url(model)}' in shown}
     assert links == {model for model, name in WORK[role] if name == "add"}
 

@@ -14,6 +14,7 @@ from tests.factories import (
     ApiKeyFactory,
     CampaignFactory,
     MembershipFactory,
+    PersonalPrefixFactory,
     PublishRecordFactory,
     ScheduleFactory,
     UserFactory,
@@ -73,3 +74,4 @@ def rows_of_all_kinds(published_round: FederatedRound) -> None:
     with scoping.platform():
         version = PrefixVersion.objects.get(number=0)
     PublishRecordFactory.create(new=version)
+    PersonalPrefixFactory.create(version=version, state="completed", finished_at=published_round.finished_at)
