@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from deploy.embedded.ports import LOOPBACK, free_port
+from deploy.embedded.ports import LOOPBACK, HeldPorts
 
-PORT: Final = free_port()
+PORTS: Final = HeldPorts()
+PORT: Final = PORTS.free()
 ISSUER: Final = f"http://{LOOPBACK}:{PORT}"
 CLIENT_ID: Final = "prelude"
 CLIENT_SECRET: Final = "a secret that provider and console share"

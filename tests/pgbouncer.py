@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from deploy.embedded.ports import LOOPBACK, free_port
+from deploy.embedded.ports import LOOPBACK, HeldPorts
 from deploy.embedded.privileges import NOBODY, fitting_identity, place_for
 from deploy.embedded.processes import Identity, ProcessSpecification
 from deploy.embedded.servers import wait_until_ready
@@ -48,16 +48,16 @@ def running_pooler(database: dict[str, Any], *, directory: Path) -> Iterator[Poo
     assert program is not None, "there is no pgbouncer; deploy/scripts/pgbouncer.sh installs it"
     identity = fitting_identity()  # it refuses root, as PostgreSQL does
     place = place_for(directory, identity=identity)
-    pooler = Pooler({**database, "HOST": LOOPBACK, "PORT": str(free_port())})
-    configuration = _write(place, identity, pooler=pooler, behind=database)
-    specification = ProcessSpecification(
-        name="pgbouncer",
-        role="pgbouncer",
-        command=(program, str(configuration)),
-        working_directory=Path("/"),
-        identity=identity,
-    )
-    with Supervisor(logs=directory / "logs") as supervisor:
+    with HeldPorts() as ports, Supervisor(logs=directory / "logs") as supervisor:
+        pooler = Pooler({**database, "HOST": LOOPBACK, "PORT": str(ports.free())})
+        configuration = _write(place, identity, pooler=pooler, behind=database)
+        specification = ProcessSpecification(
+            name="pgbouncer",
+            role="pgbouncer",
+            command=(program, str(configuration)),
+            working_directory=Path("/"),
+            identity=identity,
+        )
         supervisor.start(specification)
         wait_until_ready("pgbouncer", pooler.problem, log=supervisor.log("pgbouncer"), seconds=20)
         yield pooler

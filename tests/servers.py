@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from deploy.embedded.database import DATABASE, OWNER, apply_roles
+from deploy.embedded.ports import HeldPorts
 from deploy.embedded.secrets import load_or_create
 from deploy.embedded.servers import Servers as EmbeddedServers
 from deploy.embedded.supervisor import Supervisor
@@ -47,9 +49,13 @@ def start_servers(directory: Path, *, named: bool = True) -> Servers:
             superuser_database_url=superuser_database_url,
             broker_url=broker_url,
         )
-    supervisor = Supervisor(logs=directory / "logs")
+    resources = ExitStack()
+    ports = resources.enter_context(HeldPorts())
+    supervisor = resources.enter_context(Supervisor(logs=directory / "logs"))
     secrets = load_or_create(directory / "secrets.json")
-    own = EmbeddedServers.start(directory, supervisor=supervisor, secrets=secrets, test_mode=True)
+    own = EmbeddedServers.start(
+        directory, supervisor=supervisor, ports=ports, secrets=secrets, test_mode=True
+    )
     let_owner_create_databases(own.postgres.superuser_url)
     return Servers(
         database_url=database_url or own.database_url,
@@ -57,7 +63,7 @@ def start_servers(directory: Path, *, named: bool = True) -> Servers:
         superuser_database_url=superuser_database_url
         or make_conninfo(own.postgres.superuser_url, dbname=DATABASE),
         broker_url=broker_url or own.broker_url,
-        stop=supervisor.close,
+        stop=resources.close,
     )
 
 

@@ -47,6 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure() -> None:
-    """Stop the servers and forget their data."""
+    """Stop the servers, let their ports go and forget their data."""
     SERVERS.stop()
+    openid.PORTS.close()
     shutil.rmtree(DIRECTORY, ignore_errors=True)

@@ -18,7 +18,7 @@ from deploy.embedded.commands import keep_environment
 from deploy.embedded.environment import DIRECTORIES, application_environment, inherited
 from deploy.embedded.errors import CommandFailed
 from deploy.embedded.lock import sole_supervisor
-from deploy.embedded.ports import LOOPBACK, remembered_port, required_port
+from deploy.embedded.ports import LOOPBACK, HeldPorts
 from deploy.embedded.processes import MARKER, kill_marked, tail, wait_until_gone
 from deploy.embedded.secrets import load_or_create
 from deploy.embedded.servers import Servers, wait_until_ready
@@ -126,12 +126,13 @@ class Platform:
         package_logger = logging.getLogger("deploy.embedded")
         package_logger.addHandler(journal)
         resources.callback(package_logger.removeHandler, journal)
+        self._ports = resources.enter_context(HeldPorts())
         self._port = self._choose_port()
 
     def _choose_port(self) -> int:
         if self._wanted_port is not None:
-            return required_port(self._wanted_port)
-        return remembered_port("web", directory=self.directory, preferred=PREFERRED_PORT)
+            return self._ports.required(self._wanted_port)
+        return self._ports.remembered("web", directory=self.directory, preferred=PREFERRED_PORT)
 
     def _end_leftovers(self) -> None:
         left = kill_marked(self.directory)
@@ -143,7 +144,11 @@ class Platform:
         secrets = load_or_create(self.directory / "secrets.json")
         self._supervisor = resources.enter_context(Supervisor(logs=self.logs, on_change=self._write_status))
         self._servers = Servers.start(
-            self.directory, supervisor=self._supervisor, secrets=secrets, test_mode=self._test_mode
+            self.directory,
+            supervisor=self._supervisor,
+            ports=self._ports,
+            secrets=secrets,
+            test_mode=self._test_mode,
         )
 
     def _prepare_application(self) -> None:

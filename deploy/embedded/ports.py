@@ -1,4 +1,4 @@
-"""Loopback ports: chosen once, then remembered, so that addresses stay the same between starts."""
+"""Loopback ports: chosen once and held, then remembered, so that addresses stay the same between starts."""
 
 import json
 import logging
@@ -6,7 +6,8 @@ import secrets
 import socket
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from deploy.embedded.errors import PortTaken
 
@@ -17,20 +18,77 @@ N_PORTS: Final = 12_000
 logger = logging.getLogger(__name__)
 
 
-def free_port(*, taken: Collection[int] = ()) -> int:
-    """A port that nobody listens on now.
+class HeldPorts:
+    """Loopback ports that no other platform or test of this machine takes, from their choice until `close`.
 
-    Below those that the kernel gives to outgoing connections: while a server is being restarted, one of its own
-    clients could be given its port.
+    A server listens long after its port was chosen, and most cannot be handed a socket. So whoever chooses a TCP port
+    holds the UDP port of the same number, which nobody uses, for as long as it may need the TCP one. The kernel gives
+    that to one process alone, and takes it back however the process ends.
     """
-    while True:
-        port = LOWEST_PORT + secrets.randbelow(N_PORTS)
-        if port not in taken and is_free(port):
-            return port
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let all go."""
+        while self._sockets:
+            self._sockets.pop().close()
+
+    def hold(self, port: int) -> bool:
+        """Whether the port is held from now on: nobody else held it, and nobody listens on it."""
+        held = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            held.bind((LOOPBACK, port))
+        except OSError:
+            held.close()
+            return False
+        if not _is_free(port):
+            held.close()
+            return False
+        self._sockets.append(held)
+        return True
+
+    def free(self, *, taken: Collection[int] = ()) -> int:
+        """Any port.
+
+        Below those that the kernel gives to outgoing connections: while a server is being restarted, one of its own
+        clients could be given its port.
+        """
+        while True:
+            port = LOWEST_PORT + secrets.randbelow(N_PORTS)
+            if port not in taken and self.hold(port):
+                return port
+
+    def remembered(self, name: str, *, directory: Path, preferred: int | None = None) -> int:
+        """The port that a server of this directory had last time, else the preferred one, else any."""
+        path = directory / "ports.json"
+        ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        candidates = [port for port in (ports.get(name), preferred) if port is not None]
+        port = next(filter(self.hold, candidates), None) or self.free(taken=ports.values())
+        if candidates and port != candidates[0]:
+            logger.warning("Port %d is taken; %s listens on %d", candidates[0], name, port)
+        path.write_text(json.dumps({**ports, name: port}, indent=2) + "\n")
+        return port
+
+    def required(self, port: int) -> int:
+        """The port that was asked for.
+
+        Raises: PortTaken.
+        """
+        if not self.hold(port):
+            raise PortTaken(port=port)
+        return port
 
 
-def is_free(port: int) -> bool:
-    """Whether a server could listen on this port now."""
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         # As servers do: a connection of the last run that lingers does not make the port taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,25 +97,3 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def remembered_port(name: str, *, directory: Path, preferred: int | None = None) -> int:
-    """The port that a server of this directory had last time, else the preferred one, else any free one."""
-    path = directory / "ports.json"
-    ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
-    candidates = [port for port in (ports.get(name), preferred) if port is not None]
-    port = next(filter(is_free, candidates), None) or free_port(taken=ports.values())
-    if candidates and port != candidates[0]:
-        logger.warning("Port %d is taken; %s listens on %d", candidates[0], name, port)
-    path.write_text(json.dumps({**ports, name: port}, indent=2) + "\n")
-    return port
-
-
-def required_port(port: int) -> int:
-    """The port that was asked for.
-
-    Raises: PortTaken.
-    """
-    if not is_free(port):
-        raise PortTaken(port=port)
-    return port

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import psycopg
 
 from deploy.embedded.errors import CommandFailed, DataFromAnotherRelease
-from deploy.embedded.ports import LOOPBACK, remembered_port
+from deploy.embedded.ports import LOOPBACK, HeldPorts
 from deploy.embedded.privileges import NOBODY, fitting_identity, place_for, run_as, runnable_copy
 from deploy.embedded.processes import Identity, ProcessSpecification, other_pids, wait_until_gone
 
@@ -50,13 +50,19 @@ class PostgresServer:
 
     @classmethod
     def inside(
-        cls, directory: Path, *, password: str, identity: Identity | None = None, test_mode: bool = False
+        cls,
+        directory: Path,
+        *,
+        ports: HeldPorts,
+        password: str,
+        identity: Identity | None = None,
+        test_mode: bool = False,
     ) -> "PostgresServer":
         """The server of this directory, on the port that it had last time."""
         identity = identity or fitting_identity()
         return cls(
             place=place_for(directory, identity=identity),
-            port=remembered_port("postgres", directory=directory),
+            port=ports.remembered("postgres", directory=directory),
             password=password,
             identity=identity,
             test_mode=test_mode,

@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from deploy.embedded.database import APP, DATABASE, OWNER, set_up_database
 from deploy.embedded.errors import ProcessNotReady
+from deploy.embedded.ports import HeldPorts
 from deploy.embedded.postgres import PostgresServer
 from deploy.embedded.processes import tail
 from deploy.embedded.secrets import PlatformSecrets
@@ -40,11 +41,19 @@ class Servers:
 
     @classmethod
     def start(
-        cls, directory: Path, *, supervisor: Supervisor, secrets: PlatformSecrets, test_mode: bool = False
+        cls,
+        directory: Path,
+        *,
+        supervisor: Supervisor,
+        ports: HeldPorts,
+        secrets: PlatformSecrets,
+        test_mode: bool = False,
     ) -> Self:
         """Start both over the directory's data, and return when both answer and the roles are set up."""
-        postgres = PostgresServer.inside(directory, password=secrets.superuser_password, test_mode=test_mode)
-        valkey = ValkeyServer.inside(directory, password=secrets.broker_password)
+        postgres = PostgresServer.inside(
+            directory, ports=ports, password=secrets.superuser_password, test_mode=test_mode
+        )
+        valkey = ValkeyServer.inside(directory, ports=ports, password=secrets.broker_password)
         postgres.create_data()
         for server in (postgres, valkey):
             supervisor.start(server.specification())

@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from deploy.embedded.ports import LOOPBACK, remembered_port
+from deploy.embedded.ports import LOOPBACK, HeldPorts
 from deploy.embedded.processes import ProcessSpecification
 
 ONE_TRY: Final = Retry(NoBackoff(), 0)
@@ -31,10 +31,10 @@ class ValkeyServer:
     name: str = "valkey"
 
     @classmethod
-    def inside(cls, directory: Path, *, password: str) -> "ValkeyServer":
+    def inside(cls, directory: Path, *, ports: HeldPorts, password: str) -> "ValkeyServer":
         """The server of this directory, on the port that it had last time."""
         return cls(
-            directory=directory, port=remembered_port("valkey", directory=directory), password=password
+            directory=directory, port=ports.remembered("valkey", directory=directory), password=password
         )
 
     @property

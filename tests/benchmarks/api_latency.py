@@ -22,7 +22,7 @@ from typing import Any, Final
 import psycopg
 
 from deploy.embedded import layout
-from deploy.embedded.ports import LOOPBACK, free_port
+from deploy.embedded.ports import LOOPBACK, HeldPorts
 from tests.benchmarks.load import Answer, Block, Request
 from tests.servers import Servers, start_servers
 
@@ -112,21 +112,22 @@ def manage(environment: Mapping[str, str], *words: str) -> None:
 @contextmanager
 def web(environment: Mapping[str, str], *, log: Path) -> Iterator[int]:
     """The web process; gives its port once it answers."""
-    port = free_port()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            layout.web(environment, port=port).command,
-            env=environment,
-            cwd=layout.PROJECT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        wait_until_ready(port, log)
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
+    with HeldPorts() as ports:
+        port = ports.free()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                layout.web(environment, port=port).command,
+                env=environment,
+                cwd=layout.PROJECT,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            wait_until_ready(port, log)
+            yield port
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def wait_until_ready(port: int, log: Path, *, seconds: float = 60) -> None:

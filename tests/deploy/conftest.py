@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.embedded.ports import HeldPorts
 from deploy.embedded.secrets import load_or_create
 from deploy.embedded.servers import Servers
 from deploy.embedded.supervisor import Supervisor
@@ -18,6 +19,13 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
 
 
 @pytest.fixture(scope="module")
+def module_ports() -> Iterator[HeldPorts]:
+    """The ports of the module's servers."""
+    with HeldPorts() as ports:
+        yield ports
+
+
+@pytest.fixture(scope="module")
 def module_supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
     """The supervisor of the module's servers."""
     with Supervisor(logs=tmp_path_factory.mktemp("logs")) as supervisor:
@@ -25,8 +33,12 @@ def module_supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supe
 
 
 @pytest.fixture(scope="module")
-def embedded_servers(module_supervisor: Supervisor, tmp_path_factory: pytest.TempPathFactory) -> Servers:
+def embedded_servers(
+    module_supervisor: Supervisor, module_ports: HeldPorts, tmp_path_factory: pytest.TempPathFactory
+) -> Servers:
     """A PostgreSQL and a Valkey that the tests of one module share."""
     directory = tmp_path_factory.mktemp("servers")
     secrets = load_or_create(directory / "secrets.json")
-    return Servers.start(directory, supervisor=module_supervisor, secrets=secrets, test_mode=True)
+    return Servers.start(
+        directory, supervisor=module_supervisor, ports=module_ports, secrets=secrets, test_mode=True
+    )

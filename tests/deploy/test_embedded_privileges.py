@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from deploy.embedded.errors import DirectoryOfAnotherUser
+from deploy.embedded.ports import HeldPorts
 from deploy.embedded.postgres import PostgresServer
 from deploy.embedded.privileges import fitting_identity, place_for, run_as, runnable_copy
 from deploy.embedded.processes import Identity
@@ -30,8 +31,11 @@ def private(tmp_path: Path) -> Path:
 @pytest.fixture(params=dict.fromkeys(POSSIBLE), ids=str)
 def server(request: pytest.FixtureRequest, private: Path) -> Iterator[PostgresServer]:
     """A PostgreSQL of one identity; what it keeps outside of the directory is removed again."""
-    server = PostgresServer.inside(private, password="a password of its own", identity=request.param)
-    yield server
+    with HeldPorts() as ports:
+        server = PostgresServer.inside(
+            private, ports=ports, password="a password of its own", identity=request.param
+        )
+        yield server
     shutil.rmtree(server.place, ignore_errors=True)
 
 

@@ -12,6 +12,7 @@ from redis.exceptions import AuthenticationError
 
 from deploy.embedded.database import set_up_database
 from deploy.embedded.errors import DataFromAnotherRelease
+from deploy.embedded.ports import HeldPorts
 from deploy.embedded.postgres import PostgresServer
 from deploy.embedded.secrets import load_or_create
 from deploy.embedded.servers import Servers, wait_until_ready
@@ -188,8 +189,10 @@ def test_data_of_another_release_is_refused(tmp_path: Path) -> None:
         server.create_data()
 
 
-def test_an_interrupted_initdb_leaves_nothing_that_would_be_taken_for_data(tmp_path: Path) -> None:
-    server = PostgresServer.inside(tmp_path, password="long enough to be one")
+def test_an_interrupted_initdb_leaves_nothing_that_would_be_taken_for_data(
+    tmp_path: Path, module_ports: HeldPorts
+) -> None:
+    server = PostgresServer.inside(tmp_path, ports=module_ports, password="long enough to be one")
     draft = server.data.with_suffix(".draft")
     draft.mkdir()
     (draft / "half").touch()
