@@ -25,35 +25,34 @@ Event = dict[str, object]
 class EventStream:
     """An answer's body that goes on as events happen, in one of the few places that this process has for such.
 
-    `look` returns the events since the last look, or None when the caller may no longer listen. Each stream holds a
-    thread of the server for as long as it lasts: their number is bounded, and it ends in time for clients to spread
-    anew. Raises TooManyStreams.
+    `look` returns what is to be sent since the last look, or None when the caller may no longer listen. Each stream
+    holds a thread of the server for as long as it lasts: their number is bounded, and it ends after `seconds`, so that
+    clients spread anew. Raises TooManyStreams.
     """
 
     places = threading.BoundedSemaphore(settings.MAX_EVENT_STREAMS)
 
-    def __init__(self, look: Callable[[], list[Event] | None]) -> None:
+    def __init__(self, look: Callable[[], str | None], *, seconds: float) -> None:
         if not self.places.acquire(blocking=False):
             raise TooManyStreams(limit=settings.MAX_EVENT_STREAMS)
         self._look = look
+        self._seconds = seconds
         self._is_open = True
 
     def __iter__(self) -> Iterator[str]:
         """What is sent, until the time is over or the caller may no longer listen."""
         started = beaten = time.monotonic()
         yield f"retry: {RETRY_MILLISECONDS}\n\n"
-        while (events := self._look()) is not None:
+        while (text := self._look()) is not None:
             now = time.monotonic()
-            if events:
-                yield "".join(map(_framed, events))
+            if not text and now - beaten >= BEAT_EVERY_SECONDS:
+                text = ":\n\n"
+            if text:
+                yield text
                 beaten = now
-            elif now - started >= settings.EVENT_STREAM_SECONDS:
+            if now - started >= self._seconds:
                 return
-            else:
-                if now - beaten >= BEAT_EVERY_SECONDS:
-                    yield ":\n\n"
-                    beaten = now
-                time.sleep(LOOK_EVERY_SECONDS)
+            time.sleep(LOOK_EVERY_SECONDS)
 
     def close(self) -> None:
         """Give the place back. The server calls it however the answer ends, also before it began."""
@@ -62,6 +61,7 @@ class EventStream:
             self.places.release()
 
 
-def _framed(event: Event) -> str:
+def framed(event: Event) -> str:
+    """An event as it is sent: its cursor is the id, its kind the name."""
     data = JSONRenderer().render(event).decode()  # one line: JSON escapes breaks within texts
     return f"id: {event['cursor']}\nevent: {event['kind']}\ndata: {data}\n\n"

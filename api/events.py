@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any, Final
 
+from django.conf import settings
 from django.db.models import Max, QuerySet
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
@@ -12,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.event_stream import Event, EventStream
+from api.event_stream import EventStream, framed
 from api.fields import Body, Facts, PublicIdField
 from api.pagination import InOrder, cursor_after, place_of
 from api.rounds import RoundView
@@ -113,12 +114,12 @@ class LiveEvents(ApiView):
             if self._number is None:
                 self._number = visibility.events().aggregate(last=Max("number"))["last"] or 0
         return StreamingHttpResponse(
-            EventStream(partial(self._look, asked)),
+            EventStream(partial(self._look, asked), seconds=settings.EVENT_STREAM_SECONDS),
             content_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
 
-    def _look(self, asked: dict[str, Any]) -> list[Event] | None:
+    def _look(self, asked: dict[str, Any]) -> str | None:
         authenticator = self.request.successful_authenticator
         try:
             if authenticator is None or authenticator.authenticate(self.request) is None:
@@ -133,7 +134,7 @@ class LiveEvents(ApiView):
             )
         if events:
             self._number = events[-1].number
-        return [dict(RoundEventSerializer(event).data) for event in events]
+        return "".join(framed(dict(RoundEventSerializer(event).data)) for event in events)
 
 
 class RoundEvents(RoundView):

@@ -1,7 +1,7 @@
 """The console's scope: staff works across tenants, a tenant's people within their own; one transaction a request."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from django.contrib.auth import logout
 from django.contrib.auth.models import User
@@ -32,27 +32,41 @@ class ConsoleScopeMiddleware:
         """Answer within the scope. Memberships are read with each request: one that ended opens nothing any more."""
         if not (request.path.startswith(CONSOLE_PATH) and request.user.is_active):
             return self._get_response(request)
-        if request.user.is_staff:
-            return self._answer(request, OPERATOR_RIGHTS, scoping.platform())
-        entry = console_membership.entry_of(request)
-        if entry is None:
-            return _no_entry(request)
-        with console_membership.using(entry):
-            rights = ROLE_RIGHTS[Role(entry.membership.role)]
-            return self._answer(request, rights, scoping.tenant(entry.membership.tenant_id))
+        with entered(request) as is_open:
+            return self._answer(request) if is_open else _no_entry(request)
 
-    def _answer(
-        self, request: HttpRequest, rights: frozenset[Right], scope: AbstractContextManager[None]
-    ) -> HttpResponseBase:
+    def _answer(self, request: HttpRequest) -> HttpResponseBase:
         """What a failed request has written is taken back."""
-        assert isinstance(request.user, User)  # active, and so signed in
-        actor = console_actor(request.user, session_key=request.session.session_key, rights=rights)
-        with acting.by(actor), scope:
-            response = self._get_response(request)
-            # An exception has become an answer by now; left alone, half of its work would be committed.
-            if response.status_code >= 500:
-                transaction.set_rollback(True)
-            return response
+        response = self._get_response(request)
+        # An exception has become an answer by now; left alone, half of its work would be committed.
+        if response.status_code >= 500:
+            transaction.set_rollback(True)
+        return response
+
+
+@contextmanager
+def entered(request: HttpRequest) -> Iterator[bool]:
+    """Act in the scope of who is signed in; False, in none, for somebody who belongs to no active tenant."""
+    if request.user.is_staff:
+        with _acting(request, OPERATOR_RIGHTS), scoping.platform():
+            yield True
+        return
+    entry = console_membership.entry_of(request)
+    if entry is None:
+        yield False
+        return
+    rights = ROLE_RIGHTS[Role(entry.membership.role)]
+    with (
+        console_membership.using(entry),
+        _acting(request, rights),
+        scoping.tenant(entry.membership.tenant_id),
+    ):
+        yield True
+
+
+def _acting(request: HttpRequest, rights: frozenset[Right]) -> AbstractContextManager[None]:
+    assert isinstance(request.user, User)  # active, and so signed in
+    return acting.by(console_actor(request.user, session_key=request.session.session_key, rights=rights))
 
 
 def _no_entry(request: HttpRequest) -> HttpResponseBase:

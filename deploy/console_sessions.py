@@ -32,9 +32,14 @@ class SessionLimitsMiddleware:
         if request.path.startswith(CONSOLE_PATH) and request.user.is_authenticated:
             if sessions.has_ended(request.session):
                 logout(request)
-            elif "HX-Request" not in request.headers:  # a page that renews itself is nobody's presence
+            elif not _renews_itself(request):
                 sessions.note_presence(request.session)
         return self._get_response(request)
+
+
+def _renews_itself(request: HttpRequest) -> bool:
+    """A page that asks for its newest part, or follows the events, is nobody's presence."""
+    return "HX-Request" in request.headers or request.headers.get("Accept") == "text/event-stream"
 
 
 class SecondFactorMiddleware:

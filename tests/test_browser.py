@@ -22,7 +22,7 @@ FLAGS = [
     *("--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
 ]
 N_STEPS = (
-    2_500  # enough to be watched: the page asks once a second, an idle machine makes some 300 steps in one
+    2_500  # enough to be watched: workers beat once a second, an idle machine makes some 300 steps in one
 )
 ROUND_SECONDS = 240
 MEMBER_EMAIL = "engineer@example.com"
@@ -37,6 +37,7 @@ class Visit:
     page: Page
     url: str
     faults: list[str] = field(default_factory=list)
+    streams: list[str] = field(default_factory=list)  # of events, that were opened
 
     def watch(self) -> None:
         """Note requests to other machines, failed ones, errors of scripts, and what the content policy forbade."""
@@ -62,6 +63,8 @@ class Visit:
             self.faults.append(text)
 
     def _note_failure(self, status: int, url: str) -> None:
+        if "/console/events/" in url:
+            self.streams.append(url)
         if status >= 400:
             self.faults.append(f"{status} from {url}")
 
@@ -132,6 +135,20 @@ def press(visit: Visit, label: str) -> None:
     visit.page.get_by_role("dialog").get_by_role("button", name=label).click()
 
 
+def grow_personal_prefix(visit: Visit) -> None:
+    """As a member on the federation's page: by its own label shares, which takes a worker no training."""
+    visit.page.get_by_role("link", name="Grow a personal prefix").click()
+    visit.page.get_by_label("Rule").select_option("prior")
+    visit.shoot("member-grow-personal-prefix")
+    visit.page.get_by_role("button", name="Grow").click()
+    give_up_at = time.monotonic() + ROUND_SECONDS
+    while not visit.page.locator("main").get_by_text("completed").count():
+        assert time.monotonic() < give_up_at, visit.page.locator("main").inner_text()
+        visit.page.wait_for_timeout(500)
+        visit.page.reload()
+    visit.shoot("member-personal-prefix")
+
+
 def seen_until_the_end(page: Page) -> set[str]:
     """What the progress said, asked until the round has an outcome; nothing is reloaded by hand."""
     seen: set[str] = set()
@@ -155,6 +172,7 @@ def test_an_operator_starts_a_round_and_sees_it_move_and_finish(
     visit.shoot("round-live")
     seen = seen_until_the_end(visit.page)
     assert len({text for text in seen if "steps" in text}) >= 3, seen
+    assert any("/console/events/rnd_" in url for url in visit.streams)
     expect(visit.page.locator(".prl-outcome")).to_contain_text("The gate published the candidate")
     assert visit.page.locator(".prl-badge", has_text="accepted").count() == 3
     expect(visit.page.get_by_role("button", name="Cancel round")).to_have_count(0)
@@ -182,6 +200,26 @@ def test_an_operator_rolls_back_and_cancels_a_round(visit: Visit, federation: di
     expect(visit.page.get_by_text(f"Canceled by operator:{OPERATOR_EMAIL}.").first).to_be_visible()
 
 
+def test_an_operator_starts_a_campaign_and_sees_it_move_until_it_is_canceled(
+    visit: Visit, federation: dict[str, Any]
+) -> None:
+    open_federation(visit, federation)
+    visit.page.get_by_role("link", name="Start a campaign").click()
+    visit.page.get_by_label("Rounds").fill("2")
+    visit.page.get_by_role("button", name="Start campaign").click()
+    live = visit.page.locator("#campaign .prl-live__told")
+    before = live.inner_text()
+    width = visit.page.locator("#campaign .prl-live .prl-bar__fill").get_attribute("style")
+    expect(visit.page.locator("#campaign .prl-live .prl-bar__fill")).not_to_have_attribute(
+        "style", width or "", timeout=1_000 * ROUND_SECONDS
+    )
+    assert before == "0 of 3 tenants have trained"
+    assert any("/console/events/cmp_" in url for url in visit.streams)
+    visit.shoot("campaign-live")
+    press(visit, "Cancel campaign")
+    expect(visit.page.get_by_text("what it has published stays.").first).to_be_visible()
+
+
 def test_a_member_sees_its_tenants_part_and_has_its_roles_buttons(
     visit: Visit, browser: Browser, platform: RunningPlatform, federation: dict[str, Any]
 ) -> None:
@@ -194,6 +232,8 @@ def test_a_member_sees_its_tenants_part_and_has_its_roles_buttons(
         open_federation(member, federation)
         expect(member.page.get_by_role("button", name="Start round")).to_have_count(0)
         assert "Globex" not in member.page.content()
+        grow_personal_prefix(member)
+        open_federation(member, federation)
         member.shoot("member-federation")
         member.page.locator("#nav-sidebar-apps").get_by_text("Enrolments", exact=True).click()
         member.page.get_by_role("link", name="Acme").first.click()

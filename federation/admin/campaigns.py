@@ -4,16 +4,22 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.views.decorators.http import require_safe
 from unfold.widgets import UnfoldAdminIntegerFieldWidget
 
 from federation.models import Campaign, Federation
 from federation.models.campaigns import MAX_ROUNDS
-from federation.selectors import visibility
+from federation.selectors import standing, visibility
+from federation.selectors.campaigns import campaign_progress
+from federation.selectors.progress import live_rounds
 from federation.services.campaigns import FAILED_IN_A_ROW, cancel_campaign, start_campaign
 from federation.states import FederationState
 from tenants.admin.forms import ServiceForm, row_choice
 from tenants.admin.row_actions import Done, RowAction
-from tenants.admin.rows import ServiceRows, change_url
+from tenants.admin.rows import ServiceRows, change_url, require
 
 
 def _count(**options: Any) -> forms.IntegerField:
@@ -60,7 +66,7 @@ def _cancel(campaign: Campaign, actor: str) -> Done:
 
 @admin.register(Campaign)
 class CampaignRows(ServiceRows):
-    """Chains of rounds; a federation's page shows how far they are."""
+    """Chains of rounds, with a page whose progress moves while the campaign runs."""
 
     add_form = CampaignForm
     visible = staticmethod(visibility.campaigns)
@@ -76,6 +82,7 @@ class CampaignRows(ServiceRows):
             style="danger",
         ),
     )
+    change_form_outer_after_template = "console/campaign.html"
     list_display = ("__str__", "state_badge", "reason", "started_at", "finished_at", "identifier")
     list_select_related = ("federation",)
     list_filter = ("state", ("federation", admin.RelatedOnlyFieldListFilter))
@@ -92,6 +99,41 @@ class CampaignRows(ServiceRows):
         "identifier",
     )
     readonly_fields = fields
+
+    def get_urls(self) -> list[URLPattern]:
+        """The part of a campaign's page that renews itself, then the usual addresses."""
+        progress = self.admin_site.admin_view(require_safe(self.progress_view))
+        return [
+            path("<uuid:object_id>/progress/", progress, name="federation_campaign_progress"),
+            *super().get_urls(),
+        ]
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The campaign's facts, and how far it is."""
+        shown = self._progress(self.row_or_404(request, object_id))
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **shown})
+
+    def progress_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The part of the page that renews itself until the campaign has ended."""
+        campaign = self.row_or_404(request, object_id)
+        require(self.has_view_permission(request, campaign))
+        # Only the page of a live campaign asks: when it has ended, its button and its state are to change too.
+        headers = {"HX-Refresh": "true"} if campaign.is_finished else {}
+        context = {"original": campaign, "opts": self.opts, **self._progress(campaign)}
+        return TemplateResponse(request, "console/campaign_progress.html", context, headers=headers)
+
+    def _progress(self, campaign: Campaign) -> dict[str, Any]:
+        return {
+            "progress": campaign_progress([campaign])[campaign.pk],
+            "live_rounds": live_rounds(campaign=campaign),
+            "rounds": standing.newest_rounds(of=campaign),
+        }
 
     @admin.display(description="Reason", empty_value="–")
     def reason(self, campaign: Campaign) -> str:

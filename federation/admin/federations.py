@@ -138,7 +138,7 @@ def _shown(federation: Federation) -> dict[str, Any]:
         "n_active": sum(place.enrolment.state == EnrolmentState.ACTIVE for place in tenants),
         "versions": standing.versions(federation=federation, published=published, chart=accuracy),
         "campaigns": newest_campaigns(federation=federation),
-        "rounds": standing.newest_rounds(federation=federation),
+        "rounds": standing.newest_rounds(of=federation),
         "personal_prefixes": []
         if scoping.is_platform()
         else standing.newest_personal_prefixes(federation=federation),

@@ -97,7 +97,7 @@ class FederatedRoundRows(ServiceRows):
         return TemplateResponse(request, "console/round.html", context)
 
     def progress_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """The part of the page that renews itself every second until the round has ended."""
+        """The part of the page that renews itself until the round has ended."""
         context = self._progress(request, object_id)
         # Only the page of a live round asks: when the round has ended, its buttons have to go too.
         headers = {"HX-Refresh": "true"} if context["original"].is_finished else {}

@@ -5,10 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Q
+from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
-from federation.models import Evaluation, FederatedRound, Federation, LocalRun, PrefixVersion, RoundEvent
+from federation.models import (
+    Campaign,
+    Evaluation,
+    FederatedRound,
+    Federation,
+    LocalRun,
+    PrefixVersion,
+    RoundEvent,
+)
 from federation.selectors import visibility
 from federation.states import ROUND_LIVE, EvaluationState, LocalRunState, RoundState
 
@@ -193,13 +201,15 @@ def _end(federated_round: FederatedRound) -> datetime:
     return federated_round.finished_at or timezone.now()
 
 
-def live_rounds(*, federation: Federation | None = None) -> list[LiveRound]:
+def live_rounds(*, federation: Federation | None = None, campaign: Campaign | None = None) -> list[LiveRound]:
     """The rounds that run, the oldest first, in two queries whatever their number."""
     rounds = (
         visibility.rounds().filter(state__in=ROUND_LIVE).select_related("federation", "candidate_version")
     )
     if federation is not None:
         rounds = rounds.filter(federation=federation)
+    if campaign is not None:
+        rounds = rounds.filter(campaign=campaign)
     scored = Q(candidate_version__evaluations__state=EvaluationState.COMPLETED)
     found = list(
         rounds.annotate(n_scored=Count("candidate_version__evaluations", filter=scored)).order_by("id")
@@ -208,6 +218,15 @@ def live_rounds(*, federation: Federation | None = None) -> list[LiveRound]:
     for run in LocalRun.objects.filter(federated_round__in=found).defer("history", "metrics"):
         runs.setdefault(run.federated_round_id, []).append(run)
     return [_live(live, runs.get(live.pk, []), live.n_scored) for live in found]
+
+
+def last_sign(rounds: QuerySet[FederatedRound]) -> tuple[object, ...]:
+    """Another value whenever a worker has beaten, or has scored a candidate: what these rounds' events do not tell."""
+    live = rounds.filter(state__in=ROUND_LIVE)
+    beats = LocalRun.objects.filter(federated_round__in=live).aggregate(last=Max("lease_expires_at"))
+    candidates = live.values("candidate_version")
+    scores = Evaluation.objects.filter(version__in=candidates).aggregate(last=Max("state_changed_at"))
+    return beats["last"], scores["last"]
 
 
 def _live(federated_round: FederatedRound, runs: list[LocalRun], n_scored: int) -> LiveRound:

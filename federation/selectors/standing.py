@@ -6,6 +6,7 @@ from uuid import UUID
 from django.db.models import Q
 
 from federation.models import (
+    Campaign,
     Enrolment,
     Evaluation,
     FederatedRound,
@@ -94,11 +95,9 @@ def versions(
     ]
 
 
-def newest_rounds(*, federation: Federation) -> list[FederatedRound]:
-    """The newest rounds, whatever their state."""
-    rounds = FederatedRound.objects.filter(federation=federation).select_related(
-        "federation", "parent_version", "candidate_version"
-    )
+def newest_rounds(*, of: Federation | Campaign) -> list[FederatedRound]:
+    """The newest rounds of a federation or a campaign, whatever their state."""
+    rounds = of.rounds.select_related("federation", "parent_version", "candidate_version")
     return list(rounds.order_by("-number")[:_N_ROUNDS])
 
 

@@ -274,7 +274,8 @@ def test_the_progress_of_a_live_round_renews_itself_and_stops_at_the_end(
         )
     response = operator.get(progress)
     page = text_of(response)
-    assert f'hx-get="{progress}" hx-trigger="every 1s"' in page
+    follows = reverse("console_events", args=[live_round.public_id])
+    assert f'hx-get="{progress}" hx-trigger="renew" hx-swap="outerHTML" data-follows="{follows}"' in page
     assert "3 / 12 steps" in page
     assert "width: 25%" in page
     assert "1.250" in page
@@ -353,9 +354,12 @@ def test_a_campaign_is_started_watched_and_canceled_on_its_federations_page(
     rounds.train_all(live)
     rounds.score_all(live, parent=0.5, candidate=0.75)
     tasks.advance_campaign(campaign.public_id)
+    for address in (change_url(federation), change_url(campaign)):
+        page = text_of(operator.get(address))
+        assert "1 of 30" in page
+        assert "75.0 %" in page
+    assert f'data-follows="{reverse("console_events", args=[campaign.public_id])}"' in page
     page = text_of(operator.get(change_url(federation)))
-    assert "1 of 30" in page
-    assert "75.0 %" in page
     assert action_url(federation, "start_round") not in page
     with scoping.platform():
         live = FederatedRound.objects.get(campaign=campaign, finished_at=None)
@@ -367,6 +371,9 @@ def test_a_campaign_is_started_watched_and_canceled_on_its_federations_page(
         canceled = Campaign.objects.get()
     assert (canceled.state, canceled.state_reason) == ("canceled", f"Canceled by {OPERATOR}.")
     assert rounds.reload(live).state == RoundState.CANCELED
+    ended = operator.get(action_url(campaign, "progress"))
+    assert "data-follows" not in text_of(ended)
+    assert ended["HX-Refresh"] == "true"
 
 
 def test_the_published_version_stays_in_the_chart_however_many_follow(

@@ -1,4 +1,5 @@
-// What the console's own pages do in the browser: questions before actions, copying a key, an ended session.
+// What the console's own pages do in the browser: questions before actions, copying a key, following events, an ended
+// session.
 "use strict";
 
 document.addEventListener("click", (event) => {
@@ -39,3 +40,44 @@ document.addEventListener("htmx:beforeSwap", (event) => {
     window.location.reload();
   }
 });
+
+// A part that follows events renews itself at each message of their stream. While nobody looks at the page it follows
+// nothing; a stream that ends is taken up again by the browser, which also heeds how long it is told to wait.
+(() => {
+  const AGAIN_AFTER_MILLISECONDS = 5_000; // an answer that is no stream: the server is away, or the session has ended
+  let stream = null;
+
+  const renew = () => {
+    const part = document.querySelector("[data-follows]");
+    if (part) {
+      htmx.trigger(part, "renew");
+    }
+  };
+
+  function follow() {
+    const address = document.hidden ? undefined : document.querySelector("[data-follows]")?.dataset.follows;
+    if (address === stream?.address) {
+      return;
+    }
+    stream?.source.close();
+    stream = address && { address, source: new EventSource(address) };
+    if (stream) {
+      stream.source.onmessage = renew;
+      stream.source.onerror = givenUp;
+    }
+  }
+
+  function givenUp() {
+    if (stream?.source.readyState === EventSource.CLOSED) {
+      stream = null;
+      setTimeout(() => {
+        renew();
+        follow();
+      }, AGAIN_AFTER_MILLISECONDS);
+    }
+  }
+
+  for (const happens of ["DOMContentLoaded", "visibilitychange", "htmx:afterSettle"]) {
+    document.addEventListener(happens, follow);
+  }
+})();
