@@ -19,10 +19,10 @@ from federation.models import Enrolment, PersonalPrefix
 from federation.selectors import visibility
 from federation.services.personal_prefixes import (
     DEFAULT_N_STEPS,
-    DEFAULT_PROXIMAL,
     delete_personal_prefix,
     grow_personal_prefix,
 )
+from federation.specification import DITTO_PROXIMAL
 from federation.states import EnrolmentState, PersonalRule
 from tenants import selectors
 from tenants.admin.forms import ServiceForm, row_choice
@@ -66,7 +66,7 @@ class GrowingForm(ServiceForm):
         required=False,
         label="Ditto's strength",
         widget=UnfoldAdminDecimalFieldWidget(),
-        help_text=f"{DEFAULT_PROXIMAL} where left out; a setting of Ditto alone.",
+        help_text=f"{DITTO_PROXIMAL} where left out; a setting of Ditto alone.",
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
