@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from federation.specification import DITTO_PROXIMAL, FederationSpecification
 from tests.training_workers.tiny_model import make_tiny_base
 from training_workers.benchmark import report
-from training_workers.benchmark.arms import FIRST_RULES, RECIPES, Arm, Members, Recipe, merged
+from training_workers.benchmark.arms import PERSONAL_RULES, RECIPES, Arm, Members, Recipe, merged
 from training_workers.benchmark.bench import Bench
 from training_workers.benchmark.coordinator import Coordinator
 from training_workers.benchmark.engine import run_arm, train_together
@@ -233,13 +233,13 @@ def test_what_the_platform_refuses_is_told_and_not_run(
     plan = plan_of(place, "long", "short")
 
     assert "batch_size" in plan.left_out["prefix/long"]
-    assert {group.first.arm.recipe_name for group in plan.groups} == {"central", "short"}
+    assert {group.first.arm.recipe_name for group in plan.groups} == {"short"}
 
 
 def test_what_needs_settings_waits_until_all_candidates_are_through(place: Workplace, tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     planned = Schedule(plan_of(place, "short"), place, results)
-    candidates = [planned.next_job(), planned.next_job()]
+    candidates = [planned.next_job() for _ in Arm("prefix", "short").candidates()]
 
     assert all(job is not None and job.run.candidate is not None for job in candidates)
     assert planned.next_job() is None
@@ -258,6 +258,7 @@ def test_settings_are_chosen_before_they_are_needed_and_each_comparison_stands_t
         ("base", None),
         ("central", 0),
         ("central", None),
+        ("short", 0),
         ("short", None),
     ]
     assert [run.seed for run in plan.groups[-1].runs] == [0, 1, 2]
@@ -268,7 +269,7 @@ def test_settings_are_chosen_before_they_are_needed_and_each_comparison_stands_t
 def test_the_settings_that_did_best_on_validation_are_taken(place: Workplace, tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     planned = Schedule(plan_of(place, "short"), place, results)
-    for validation in (0.6, 0.9):
+    for validation in (0.6, 0.9, 0.7):
         job = planned.next_job()
         assert job is not None
         assert job.run.candidate is not None
@@ -277,7 +278,20 @@ def test_the_settings_that_did_best_on_validation_are_taken(place: Workplace, tm
 
     assert later is not None
     assert later.run.candidate is None
-    assert later.chosen == Arm("prefix", "central").candidates()[1]
+    assert later.chosen == Arm("prefix", "short").candidates()[1]
+    assert place.key(later.run, later.chosen) == later.key
+
+
+def test_every_recipe_chooses_its_rate_or_takes_that_of_one_that_does() -> None:
+    chosen_by = {name: Arm("prefix", name).chosen_by() for name in RECIPES}
+
+    assert chosen_by.pop("base") is None
+    choosers = {name for name, chooser in chosen_by.items() if chooser == Arm("prefix", name)}
+    assert choosers == {"central", "short", "long", "heavy-skew", "heavy-skew-int4"}
+    assert all(chooser is not None and chooser.recipe_name in choosers for chooser in chosen_by.values())
+    rates = [Arm("prefix", name).candidates() for name in ("central", "short", "long")]
+    assert rates[0] == rates[1] == rates[2]
+    assert len(rates[0]) == 3
 
 
 # Finished, broken and cut off
@@ -359,8 +373,8 @@ def test_a_run_uses_the_platforms_updates_and_counts_their_bytes(tiny_base: Base
     tenants = partition(texts, "dirichlet-0.5", seed=0)
     bench = Bench(tiny_base, texts)
 
-    result = run_arm(bench, recipe, specification, tenants, personal_rules=FIRST_RULES)
-    again = run_arm(bench, recipe, specification, tenants, personal_rules=FIRST_RULES)
+    result = run_arm(bench, recipe, specification, tenants, personal_rules=PERSONAL_RULES)
+    again = run_arm(bench, recipe, specification, tenants, personal_rules=PERSONAL_RULES)
 
     assert timeless(result) == timeless(again)
     size = 16 * 2 * 2 * tiny_base.facts.token_size * 4
@@ -375,7 +389,7 @@ def test_a_run_uses_the_platforms_updates_and_counts_their_bytes(tiny_base: Base
 def test_each_rule_of_personal_prefixes_grows_from_the_very_version_that_short_has(
     tiny_base: BaseModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arm = Arm("prefix", "short-personal")
+    arm = Arm("prefix", "short")
     settings = {"training": {"learning_rate": 0.02, "calibrate_labels": True}}
     specification = arm.specification(TASKS["sentiment"], settings, n_steps=2, seed=0)
     recipe, tenants = Recipe(Members.ALL_TENANTS, n_rounds=2), partition(texts, "dirichlet-0.5", seed=0)
@@ -392,8 +406,7 @@ def test_each_rule_of_personal_prefixes_grows_from_the_very_version_that_short_h
         return train(self, method, parent, member, rules, number=number)
 
     monkeypatch.setattr(Bench, "train", note_and_train)
-    rules = (*FIRST_RULES, *arm.recipe.personal_rules)
-    result = run_arm(bench, recipe, specification, tenants, personal_rules=rules)
+    result = run_arm(bench, recipe, specification, tenants, personal_rules=arm.recipe.personal_rules)
 
     a_tenants = [
         (0.0, False, 12, False, 0.02),
@@ -402,9 +415,7 @@ def test_each_rule_of_personal_prefixes_grows_from_the_very_version_that_short_h
     ]
     assert trained == a_tenants * len(tenants)
     assert list(result["personal"]) == ["prior", "fine-tuned", "ditto", "personal-values"]
-    short = run_arm(bench, recipe, specification, tenants, personal_rules=FIRST_RULES)
-    assert short["models"] == result["models"]
-    assert short["personal"] == {rule: result["personal"][rule] for rule in FIRST_RULES}
+    assert run_arm(bench, recipe, specification, tenants)["models"] == result["models"]
 
 
 def test_what_a_tenant_grew_is_left_where_its_validation_rows_speak_against_it(
@@ -430,25 +441,24 @@ def test_what_a_tenant_grew_is_left_where_its_validation_rows_speak_against_it(
         assert [state == shared for state in tested] == [speaks_against]
 
 
-def test_a_run_with_other_rules_is_another_run_and_the_first_ones_are_in_no_key(
+def test_a_run_that_makes_versions_personal_is_another_run(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def key(recipe: str, split: str) -> str:
-        return place.key(Run("smollm2", "sentiment", Arm("prefix", recipe), split, 0), {})
+    def key(split: str) -> str:
+        return place.key(Run("smollm2", "sentiment", Arm("prefix", "short"), split, 0), {})
 
-    assert key("short", "dirichlet-0.1") != key("short-personal", "dirichlet-0.1")
-    # Where nothing is made personal the two are the same run.
-    assert key("short", "identical") == key("short-personal", "identical")
-    known = key("short", "dirichlet-0.1")
-    monkeypatch.setattr("training_workers.benchmark.workplace.FIRST_RULES", ())
-    assert key("short", "dirichlet-0.1") != known
+    skewed, identical = key("dirichlet-0.1"), key("identical")
+    recipe = replace(RECIPES["short"], personal_rules=())
+    monkeypatch.setattr("training_workers.benchmark.arms.RECIPES", {**RECIPES, "short": recipe})
+    assert key("dirichlet-0.1") != skewed
+    assert key("identical") == identical  # where nothing is made personal
 
 
 def test_personal_rules_stand_beside_the_version_that_they_grew_from(
     place: Workplace, tmp_path: Path
 ) -> None:
     results = Results(tmp_path / "results.jsonl")
-    planned = Schedule(plan_of(place, "central", "short", "short-personal"), place, results)
+    planned = Schedule(plan_of(place, "central", "short"), place, results)
     while (job := planned.next_job()) is not None:
         made = record(job.run, job, test=0.8)
         own = [made["result"]["models"][0]] * N_TENANTS
@@ -457,11 +467,12 @@ def test_personal_rules_stand_beside_the_version_that_they_grew_from(
         planned.end(job.run)
 
     lines = {line.arm: line for line in make_lines(planned, place)}
-    names = ["prior", "fine-tuned", "ditto", "personal-values"]
-    arms = [f"prefix/{'short' if name in FIRST_RULES else 'short-personal'} + {name}" for name in names]
+    arms = [f"prefix/short + {name}" for name in PERSONAL_RULES]
     assert [(lines[arm].score.mean, lines[arm].worst.mean) for arm in arms] == [pytest.approx((80, 80))] * 4
     page = report.make_page(planned, list(lines.values()), report.Circumstances("it", TINY, False, {}, []))
-    assert all(f"`+ {name}`" in page and f"`{arm}`" in page for name, arm in zip(names, arms, strict=True))
+    assert all(
+        f"`+ {name}`" in page and f"`{arm}`" in page for name, arm in zip(PERSONAL_RULES, arms, strict=True)
+    )
 
 
 def test_smaller_uploads_and_broadcasts_are_measured_as_they_travel(
@@ -576,7 +587,7 @@ def test_a_killed_benchmark_goes_on_and_comes_to_the_same_results(
 ) -> None:
     monkeypatch.setenv("PRELUDE_TRAINING_THREADS", "1")
     what = ["--bases", "smollm2", "--tasks", "sentiment", "--methods", "prefix", "--seeds", "0"]
-    what += ["--recipes", "base", "central", "long", "--splits", "identical", "--processes", "1"]
+    what += ["--recipes", "base", "central", "local", "--splits", "identical", "--processes", "1"]
     places = ["--texts", str(place.texts_directory), "--base-models", str(place.bases_directory)]
     command = ["benchmark", "--quick", *what, *places, "--output", str(tmp_path)]
     program = ["deploy/scripts/with_settings.sh", sys.executable, "manage.py"]
@@ -587,14 +598,14 @@ def test_a_killed_benchmark_goes_on_and_comes_to_the_same_results(
     started.kill()
     started.wait()
     before = results_of(tmp_path)
-    assert 2 <= len(before) < 5
+    assert 2 <= len(before) < 6
     assert not (tmp_path / "learning.md").exists()
 
     call_command(*command)
 
     after = results_of(tmp_path)
     assert after[: len(before)] == before
-    assert len({one["key"] for one in after}) == len(after) == 5
+    assert len({one["key"] for one in after}) == len(after) == 6
     quick = replace(place, scale=QUICK)
     for one in after:
         run = Run(
@@ -603,7 +614,7 @@ def test_a_killed_benchmark_goes_on_and_comes_to_the_same_results(
         again = json.loads(json.dumps(quick.do(run, one["settings"], lambda _text: None)))
         assert timeless(again) == timeless(one["result"])
     page = (tmp_path / "learning.md").read_text(encoding="utf-8")
-    assert "5 of 5 runs are finished" in page
+    assert "6 of 6 runs are finished" in page
     assert "`prefix/long`" in page
     assert str(place.texts_directory.parent) not in page
     assert (tmp_path / "learning-splits.png").stat().st_size > 10_000

@@ -31,16 +31,15 @@ class Members(StrEnum):
 class Recipe:
     """Rounds, members, and what its specification has beyond the defaults.
 
-    `candidates` are the sections among which the validation rows choose, beside the method's learning rate
-    where `chooses_rate` says so; recipes without a choice of their own train at the rate that was chosen for
-    `central`, which is the best for the twin that they are measured against.
+    The validation rows choose the learning rate, among the same ones for all: for the recipe itself, or for the one
+    named in `rate_of`. They choose among `candidates` instead where a recipe has several.
     """
 
     members: Members
     n_rounds: int
     sections: Sections = field(default_factory=dict)
     candidates: tuple[Sections, ...] = ({},)
-    chooses_rate: bool = False
+    rate_of: str | None = None
     batch_size: int = BATCH_SIZE
     about: str = ""
     # By which tenants make the shared version their own at the end, where labels are skewed.
@@ -49,8 +48,9 @@ class Recipe:
 
 CENTRAL = "central"
 BASE = "base"
-ADAM_RATES = (0.02, 0.06)  # of the server
-FIRST_RULES = ("prior", "fine-tuned")
+SHORT, LONG = "short", "long"
+ADAM_RATES = (0.02, 0.06, 0.12)  # of the server
+PERSONAL_RULES = ("prior", "fine-tuned", "ditto", "personal-values")
 HEAVY_SKEW: Sections = {
     "training": {"optimizer": "sgd", "learning_rate": 1.0},
     "aggregation": {
@@ -60,10 +60,8 @@ HEAVY_SKEW: Sections = {
 }
 
 
-def _short(about: str, *, personal_rules: tuple[str, ...] = (), **sections: Sections) -> Recipe:
-    return Recipe(
-        Members.ALL_TENANTS, n_rounds=30, sections=sections, about=about, personal_rules=personal_rules
-    )
+def _short(about: str, **sections: Sections) -> Recipe:
+    return Recipe(Members.ALL_TENANTS, n_rounds=30, sections=sections, rate_of=SHORT, about=about)
 
 
 def _fed_back(dtype: str) -> Recipe:
@@ -81,18 +79,19 @@ RECIPES: Mapping[str, Recipe] = {
     CENTRAL: Recipe(
         Members.ALL_ROWS,
         n_rounds=5,
-        chooses_rate=True,
         about="all rows in one hand, as many steps one by one",
     ),
     "central-4x": Recipe(
-        Members.ALL_ROWS, n_rounds=5, batch_size=4 * BATCH_SIZE, about="all rows in one hand, batches of 32"
+        Members.ALL_ROWS,
+        n_rounds=5,
+        batch_size=4 * BATCH_SIZE,
+        rate_of=CENTRAL,
+        about="all rows in one hand, batches of 32",
     ),
-    "local": Recipe(Members.EACH_ALONE, n_rounds=5, about="each tenant alone with its rows"),
-    "long": Recipe(Members.ALL_TENANTS, n_rounds=5, about="FedAvg, 5 rounds of 12 steps"),
-    "short": _short("FedAvg, 30 rounds of 2 steps", personal_rules=FIRST_RULES),
-    "short-personal": _short(
-        "short over again, for the other rules of personal prefixes",
-        personal_rules=("ditto", "personal-values"),
+    "local": Recipe(Members.EACH_ALONE, n_rounds=5, rate_of=CENTRAL, about="each tenant alone with its rows"),
+    LONG: Recipe(Members.ALL_TENANTS, n_rounds=5, about="FedAvg, 5 rounds of 12 steps"),
+    SHORT: Recipe(
+        Members.ALL_TENANTS, n_rounds=30, about="FedAvg, 30 rounds of 2 steps", personal_rules=PERSONAL_RULES
     ),
     "heavy-skew": Recipe(
         Members.ALL_TENANTS,
@@ -122,12 +121,14 @@ RECIPES: Mapping[str, Recipe] = {
     "long-calibrated": Recipe(
         Members.ALL_TENANTS,
         n_rounds=5,
+        rate_of=LONG,
         sections={"training": {"calibrate_labels": True}},
         about="long, the training loss calibrated by the tenant's label counts",
     ),
     "long-proximal": Recipe(
         Members.ALL_TENANTS,
         n_rounds=5,
+        rate_of=LONG,
         sections={"training": {"proximal": 0.01}},
         about="long, with FedProx's term at 0.01",
     ),
@@ -141,10 +142,10 @@ METHOD_SECTIONS: Mapping[str, Sections] = {
 }
 STARTED_FROM_TEXT = ("prefix", "prompt")
 RATES: Mapping[str, tuple[float, ...]] = {
-    "prefix": (3e-3, 1e-2),
-    "lora": (5e-4, 2e-3),
-    "prompt": (3e-3, 1e-2),
-    "full": (2e-5, 1e-4),
+    "prefix": (3e-3, 1e-2, 3e-2),
+    "lora": (5e-4, 2e-3, 8e-3),
+    "prompt": (3e-3, 1e-2, 3e-2),
+    "full": (2e-5, 1e-4, 5e-4),
 }
 DEFAULT_RATES = (1e-3, 5e-3)
 
@@ -168,16 +169,22 @@ class Arm:
 
     def candidates(self) -> list[Sections]:
         """The settings among which validation chooses; one alone is no choice."""
+        if self._has_candidates or self.recipe.rate_of is not None:
+            return list(self.recipe.candidates)
         rates = RATES.get(self.method, DEFAULT_RATES)
-        if self.recipe.chooses_rate:
-            return [{"training": {"learning_rate": rate}} for rate in rates]
-        return list(self.recipe.candidates)
+        return [{"training": {"learning_rate": rate}} for rate in rates]
 
     def chosen_by(self) -> "Arm | None":
         """The arm whose runs choose this one's settings; None where there is nothing to choose."""
-        if self.recipe.members is Members.NOBODY or self.recipe_name == CENTRAL:
-            return self if self.recipe_name == CENTRAL else None
-        return self if len(self.recipe.candidates) > 1 else Arm(self.method, CENTRAL)
+        if self.recipe.members is Members.NOBODY:
+            return None
+        if self._has_candidates or self.recipe.rate_of is None:
+            return self
+        return Arm(self.method, self.recipe.rate_of)
+
+    @property
+    def _has_candidates(self) -> bool:
+        return len(self.recipe.candidates) > 1
 
     def specification(
         self, task: TaskDefinition, chosen: Sections, *, n_steps: int, seed: int

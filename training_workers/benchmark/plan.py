@@ -31,8 +31,7 @@ _FED_BACK = ("short-int4-feedback", "short-int8-feedback", "short-float16-feedba
 # Each line is measured for all pairs of a base and a task before the next one begins.
 _ORDER: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = (
     (("prefix",), (BASE, CENTRAL, "short", "long", "heavy-skew", "local"), (_SKEWED,)),
-    (("prefix",), ("short-personal",), PERSONAL_SPLITS),
-    (("prefix",), ("short",), (_MILD, NATURAL, "dirichlet-0.5", IDENTICAL)),
+    (("prefix",), ("short", "heavy-skew"), (_MILD, NATURAL, "dirichlet-0.5", IDENTICAL)),
     (_OTHERS, (CENTRAL, "short"), (_MILD, _SKEWED)),
     (("prefix",), (*_UPLOADS, *_FED_BACK, "heavy-skew-int4"), (_SKEWED,)),
     (("prefix",), ("local", "long", "heavy-skew", "central-4x"), _ALL_SPLITS),

@@ -10,7 +10,7 @@ from typing import Any
 
 from federation.specification import FederationSpecification
 from training_workers.base_models import BaseModelFacts, inspect_directory
-from training_workers.benchmark.arms import FIRST_RULES, Sections
+from training_workers.benchmark.arms import Sections
 from training_workers.benchmark.bench import Bench
 from training_workers.benchmark.engine import run_arm
 from training_workers.benchmark.partition import Tenant, partition, pooled
@@ -72,13 +72,8 @@ class Workplace:
             "n_rounds": run.arm.recipe.n_rounds,
             "split": run.split,
             "seed": run.seed,
-            "is_personal": bool(run.personal_rules),
+            "personal_rules": run.personal_rules,
         }
-        if run.personal_rules not in (
-            (),
-            FIRST_RULES,
-        ):  # runs of those were finished before there were others
-            described["personal_rules"] = run.personal_rules
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def do(self, run: Run, chosen: Sections, note: Callable[[str], None]) -> dict[str, Any]:
