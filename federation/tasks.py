@@ -1,13 +1,23 @@
 """The coordinator's tasks: ids in, rows read in one transaction, arithmetic outside of any, rows written in another."""
 
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
 from celery import shared_task
+from django.conf import settings
 
 from federation import dispatch
 from federation.models import Campaign, FederatedRound
 from federation.services import aggregating, campaigns, rounds
+from federation.services.aggregating import AggregationPlan
 from tenants import scoping
+from tenants.errors import LeaseLost
 from tenants.failpoints import FailPoint, reach
 
+_NAME = f"{socket.gethostname()}:{os.getpid()}"
 _NEEDED = ("federation__base_model", "parent_version")
 
 
@@ -20,14 +30,33 @@ def advance(round_id: str) -> None:
         federated_round = _pick(round_id)
         rounds.close_training(federated_round=federated_round)
         rounds.conclude(federated_round=federated_round)
-        plan = aggregating.plan_aggregation(federated_round=federated_round)
+        plan = aggregating.begin_aggregation(federated_round=federated_round, owner=_NAME)
     if plan is not None:
         reach(FailPoint.AGGREGATION_PLANNED)
-        outcome = aggregating.aggregate(plan)
-        with scoping.platform():
-            aggregating.adopt(federated_round=federated_round, outcome=outcome)
-            rounds.conclude(federated_round=federated_round)
+        with suppress(LeaseLost):  # it was canceled meanwhile, or another coordinator has taken it over
+            _aggregate(federated_round, plan)
     reach(FailPoint.ROUND_CONCLUDED, federated_round.state)
+
+
+def _aggregate(federated_round: FederatedRound, plan: AggregationPlan) -> None:
+    outcome = aggregating.aggregate(plan, beat=_beat_of(federated_round))
+    with scoping.platform():
+        aggregating.adopt(federated_round=federated_round, outcome=outcome)
+        rounds.conclude(federated_round=federated_round)
+
+
+def _beat_of(federated_round: FederatedRound) -> Callable[[], None]:
+    """What keeps the round's lease while it is called often enough. Raises LeaseLost."""
+    written_at = time.monotonic()
+
+    def beat() -> None:
+        nonlocal written_at
+        if time.monotonic() - written_at >= settings.BEAT_SECONDS:
+            written_at = time.monotonic()
+            with scoping.platform():
+                federated_round.keep()
+
+    return beat
 
 
 @shared_task(name=dispatch.ADVANCE_CAMPAIGN)

@@ -24,17 +24,54 @@ Claimed = TypeVar("Claimed", bound="Leased")
 _NOBODYS: dict[str, object] = {"lease_owner": "", "lease_expires_at": None, "claimed_at": None}
 
 
-class Leased(Stateful):
-    """A row that a training worker works on, for as long as its lease lasts."""
+class Holdable(Stateful):
+    """A row that one process at a time works on, for as long as its lease lasts."""
 
-    waiting_state: ClassVar[str]  # in which it may be claimed
-    blank_at_claim: ClassVar[Mapping[str, object]] = {}  # what an attempt before may have left, begun anew
-    running_state: ClassVar[str]  # in which a worker holds it; may be the same
-    loaded_with: ClassVar[tuple[str, ...]] = ()  # related rows that a worker reads while no scope is in force
+    running_state: ClassVar[str]  # in which it is held
 
     attempt = models.PositiveIntegerField(default=0)
     lease_owner = models.CharField(max_length=200, blank=True, default="")
     lease_expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def held(cls, pk: object, *, attempt: int) -> models.QuerySet[Self]:
+        """The row, if this attempt still holds it: the filter of every write that its holder makes."""
+        return cls._base_manager.filter(
+            pk=pk, state=cls.running_state, attempt=attempt, lease_expires_at__isnull=False
+        )
+
+    def keep(self, **changes: object) -> None:
+        """Extend the lease and write progress. Raises LeaseLost when the work is another's or has ended."""
+        expires_at = Now() + timedelta(seconds=settings.LEASE_SECONDS)
+        if self.held(self.pk, attempt=self.attempt).update(lease_expires_at=expires_at, **changes) != 1:
+            raise LeaseLost(public_id=self.public_id, attempt=self.attempt)
+
+    def lock_held(self) -> None:
+        """Lock and reload the row for the write that ends this attempt. Raises LeaseLost when it is no longer held."""
+        attempt = self.attempt
+        try:
+            self.refresh_from_db(
+                from_queryset=self.held(self.pk, attempt=attempt).select_for_update(no_key=True)
+            )
+        except ObjectDoesNotExist:
+            raise LeaseLost(public_id=self.public_id, attempt=attempt) from None
+
+    @classmethod
+    def expired(cls) -> models.QuerySet[Self]:
+        """Rows whose holder has not been heard of in time."""
+        return cls._base_manager.filter(state=cls.running_state, lease_expires_at__lt=Now())
+
+
+class Leased(Holdable):
+    """A row that a training worker works on, for as long as its lease lasts."""
+
+    waiting_state: ClassVar[str]  # in which it may be claimed; may be the one in which it is held
+    blank_at_claim: ClassVar[Mapping[str, object]] = {}  # what an attempt before may have left, begun anew
+    loaded_with: ClassVar[tuple[str, ...]] = ()  # related rows that a worker reads while no scope is in force
+
     claimed_at = models.DateTimeField(
         null=True, blank=True, help_text="When the attempt that holds it began."
     )
@@ -68,34 +105,6 @@ class Leased(Stateful):
         if n_claimed != 1:
             raise LeaseLost(public_id=claimed.public_id, attempt=claimed.attempt + 1)
         return claimed
-
-    @classmethod
-    def held(cls, pk: object, *, attempt: int) -> models.QuerySet[Self]:
-        """The row, if this attempt still holds it: the filter of every write that a worker makes."""
-        return cls._base_manager.filter(
-            pk=pk, state=cls.running_state, attempt=attempt, lease_expires_at__isnull=False
-        )
-
-    def keep(self, **changes: object) -> None:
-        """Extend the lease and write progress. Raises LeaseLost when the work is another's or has ended."""
-        expires_at = Now() + timedelta(seconds=settings.LEASE_SECONDS)
-        if self.held(self.pk, attempt=self.attempt).update(lease_expires_at=expires_at, **changes) != 1:
-            raise LeaseLost(public_id=self.public_id, attempt=self.attempt)
-
-    def lock_held(self) -> None:
-        """Lock and reload the row for the write that ends this attempt. Raises LeaseLost when it is no longer held."""
-        attempt = self.attempt
-        try:
-            self.refresh_from_db(
-                from_queryset=self.held(self.pk, attempt=attempt).select_for_update(no_key=True)
-            )
-        except ObjectDoesNotExist:
-            raise LeaseLost(public_id=self.public_id, attempt=attempt) from None
-
-    @classmethod
-    def expired(cls) -> models.QuerySet[Self]:
-        """Rows whose worker has not been heard of in time."""
-        return cls._base_manager.filter(state=cls.running_state, lease_expires_at__lt=Now())
 
     @classmethod
     def overdue(cls) -> models.QuerySet[Self]:

@@ -24,6 +24,13 @@ Block = NDArray[np.float64]
 Combine = Callable[[Block], Vector]
 """What a rule makes of each block, once it has seen all that it needs."""
 
+Beat = Callable[[], None]
+"""Called again and again while files are read: whoever waits sees that there is progress. What it raises ends it."""
+
+
+def nothing() -> None:
+    """The beat of a process that nobody waits for."""
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -45,7 +52,10 @@ def columns_of(n_values: Mapping[str, int], *, n_rows: int) -> Iterator[Columns]
 class UpdateBlocks:
     """The updates of a round, which hold tensors of the same shapes and travel in the same dtype."""
 
-    def __init__(self, files: Sequence[TensorFile], n_values: Mapping[str, int], dtype: WireDtype) -> None:
+    def __init__(
+        self, files: Sequence[TensorFile], n_values: Mapping[str, int], dtype: WireDtype, beat: Beat = nothing
+    ) -> None:
+        self._beat = beat
         self._files = files
         self._n_values = n_values
         self._dtype: WireDtype = dtype
@@ -61,6 +71,7 @@ class UpdateBlocks:
     def __iter__(self) -> Iterator[tuple[Columns, Block]]:
         """All blocks, from the first to the last. Raises UpdateNotFinite."""
         for columns in columns_of(self._n_values, n_rows=len(self)):
+            self._beat()
             yield columns, self._read(columns)
 
     def _read(self, columns: Columns) -> Block:

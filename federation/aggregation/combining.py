@@ -13,7 +13,16 @@ from typing import Final
 
 import numpy as np
 
-from federation.aggregation.columns import Columns, UpdateBlocks, Vector, columns_of, sends_all, shapes_of
+from federation.aggregation.columns import (
+    Beat,
+    Columns,
+    UpdateBlocks,
+    Vector,
+    columns_of,
+    nothing,
+    sends_all,
+    shapes_of,
+)
 from federation.aggregation.files import TensorFile, TensorWriter, Values, numpy_dtype, open_version
 from federation.aggregation.headers import TensorKind
 from federation.aggregation.rules import prepare
@@ -72,10 +81,11 @@ def combine(
     updates: Sequence[WeightedUpdate],
     recipe: Recipe,
     directory: Path,
+    beat: Beat = nothing,
 ) -> Candidate:
     """Write the candidate that follows from a parent version, with its own server state, and these updates.
 
-    Sums are kept in float64 and cast once.
+    Sums are kept in float64 and cast once. `beat` is called with each block of columns that is read.
 
     Raises:
         NothingToAggregate, TooFewUpdates: there are not as many updates as the rule needs.
@@ -89,7 +99,7 @@ def combine(
     kinds = wire_kinds(shapes, recipe.upload_dtype)
     files = [TensorFile.open(update.path, kinds) for update in updates]
     n_values = {name: parent.kinds[name].n_values for name in shapes}
-    blocks = UpdateBlocks(files, n_values, recipe.upload_dtype)
+    blocks = UpdateBlocks(files, n_values, recipe.upload_dtype, beat)
     to_change = prepare(recipe.rule, blocks, weights)
     with ExitStack() as stack:
         step = _Step(parent, server_state, recipe, n_values, directory, stack)

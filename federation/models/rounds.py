@@ -1,11 +1,13 @@
 """Rounds, the tenants' local runs within them, evaluations of versions, and the events of all these."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import ClassVar, Final, Self
 from uuid import UUID
 
+from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from federation.errors import EvaluationStateConflict, LocalRunStateConflict, RoundStateConflict
@@ -26,21 +28,24 @@ from federation.states import (
     LocalRunState,
     RoundState,
 )
-from tenants.leases import Leased
+from tenants.errors import LeaseLost
+from tenants.leases import Holdable, Leased
 from tenants.models import Dataset, Tenant, TenantOwned
-from tenants.transitions import Stateful
 
 LOCAL_RUN_STOPPED: Final = "local_run.stopped"
 
 
-class FederatedRound(Stateful):
+class FederatedRound(Holdable):
     """One turn of a federation: tenants train from the parent version, the mean of their changes is the candidate.
 
     The gate compares the candidate with the incumbent: the version that was published when the round opened. It is the
     parent too, but for the rounds of a campaign, which begin where the one before ended.
+
+    While it aggregates, one coordinator holds it; what is in the columns of its lease later is how that ended.
     """
 
     id_prefix = "rnd"
+    running_state = RoundState.AGGREGATING
     transitions = ROUND_TRANSITIONS
 
     federation = models.ForeignKey(Federation, on_delete=models.PROTECT, related_name="rounds")
@@ -72,6 +77,23 @@ class FederatedRound(Stateful):
 
     def __str__(self) -> str:
         return f"{self.federation} round {self.number}"
+
+    @classmethod
+    def unattended(cls) -> models.QuerySet[Self]:
+        """Rounds that are to be aggregated, and nobody is at it, or has not been heard of in time."""
+        nobodys = Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now())
+        return cls._base_manager.filter(nobodys, state=cls.running_state)
+
+    def take(self, *, owner: str) -> None:
+        """Begin to aggregate. Raises LeaseLost when another coordinator is at it, or nothing is to be aggregated."""
+        expires_at = Now() + timedelta(seconds=settings.LEASE_SECONDS)
+        taken = self.unattended().filter(pk=self.pk)
+        attempt = F("attempt") + 1
+        if taken.update(attempt=attempt, lease_owner=owner, lease_expires_at=expires_at) != 1:
+            raise LeaseLost(public_id=self.public_id, attempt=self.attempt + 1)
+        self.refresh_from_db(
+            fields=["attempt"]
+        )  # the row is locked: no other attempt begins before the commit
 
     def conflict(self, target: str) -> RoundStateConflict:
         return RoundStateConflict(round_id=self.public_id, state=self.state, wanted=target)

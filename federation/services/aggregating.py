@@ -10,6 +10,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import Max
 
+from federation.aggregation.columns import Beat, nothing
 from federation.aggregation.combining import Recipe, WeightedUpdate, combine
 from federation.aggregation.headers import MAX_HEADER_BYTES
 from federation.aggregation.updates import ExpectedUpdate, check_update
@@ -20,7 +21,7 @@ from federation.models import FederatedRound, LocalRun, PrefixVersion
 from federation.services import rounds
 from federation.states import LocalRunState, RoundState
 from tenants import storage
-from tenants.errors import PreludeError
+from tenants.errors import LeaseLost, PreludeError
 from tenants.failpoints import FailPoint, reach
 from tenants.storage import Stored
 
@@ -160,10 +161,19 @@ class Outcome:
     made: Candidate | PreludeError
 
 
-def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan | None:
-    """What to aggregate; nothing unless the round is in that state."""
+def begin_aggregation(*, federated_round: FederatedRound, owner: str) -> AggregationPlan | None:
+    """What to aggregate, held by this attempt from now on; nothing where nothing is due, or another is at it."""
     if federated_round.state != RoundState.AGGREGATING:
         return None
+    try:
+        federated_round.take(owner=owner)
+    except LeaseLost:
+        return None
+    return plan_aggregation(federated_round=federated_round)
+
+
+def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan:
+    """What to aggregate."""
     specification, parent = federated_round.federation.rules, federated_round.parent_version
     rules = specification.aggregation
     accepted = LocalRun.objects.filter(federated_round=federated_round, state=LocalRunState.ACCEPTED)
@@ -189,8 +199,8 @@ def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan | No
     )
 
 
-def aggregate(plan: AggregationPlan) -> Outcome:
-    """Make the candidate and store its files: a pure function of the plan, in bounded memory.
+def aggregate(plan: AggregationPlan, *, beat: Beat = nothing) -> Outcome:
+    """Make the candidate and store its files: a pure function of the plan, in bounded memory; `beat` as in `combine`.
 
     Updates from which no candidate can be made are an outcome, not a failure of the task: no repetition helps.
     """
@@ -200,11 +210,12 @@ def aggregate(plan: AggregationPlan) -> Outcome:
                 version=_stage(plan.parent, directory),
                 server_state=None if plan.server_state is None else _stage(plan.server_state, directory),
                 updates=[
-                    WeightedUpdate(_stage_update(sha256, plan.parent, directory), weight)
+                    WeightedUpdate(_stage_update(sha256, plan.parent, directory, beat), weight)
                     for sha256, weight in plan.updates
                 ],
                 recipe=plan.recipe,
                 directory=Path(directory),
+                beat=beat,
             )
         except (AggregateNotFinite, TooFewUpdates) as error:
             return Outcome(plan, error)
@@ -227,18 +238,17 @@ def _stage(stored: Stored, directory: str) -> Path:
     return storage.stage(stored.sha256, Path(directory), max_bytes=stored.size_bytes)
 
 
-def _stage_update(sha256: str, parent: Stored, directory: str) -> Path:
+def _stage_update(sha256: str, parent: Stored, directory: str, beat: Beat) -> Path:
+    beat()
     update = storage.stage(sha256, Path(directory), max_bytes=_update_limit(parent))
     reach(FailPoint.UPDATE_LOADED)
     return update
 
 
 def adopt(*, federated_round: FederatedRound, outcome: Outcome) -> None:
-    """Make the candidate a version to be evaluated, or end the round; whoever comes second changes nothing."""
+    """Make the candidate a version to be evaluated, or end the round. Raises LeaseLost for a stale attempt."""
     with transaction.atomic():
-        federated_round.lock()
-        if federated_round.state != RoundState.AGGREGATING:
-            return
+        federated_round.lock_held()
         made = outcome.made
         if isinstance(made, PreludeError):
             reason = f"{made.code}: {made}"

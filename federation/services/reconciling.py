@@ -122,9 +122,9 @@ def _rounds_to_look_at() -> QuerySet[FederatedRound]:
     unchecked = LocalRun.objects.filter(
         federated_round=OuterRef("pk"), state=LocalRunState.SUBMITTED, state_changed_at__lt=_long_ago()
     )
-    summed = Q(state=RoundState.AGGREGATING, state_changed_at__lt=_long_ago())
     scored = Q(state=RoundState.EVALUATING) & ~Exists(live_evaluations)
-    return FederatedRound.objects.filter(late | trained | Exists(unchecked) | summed | scored)
+    unattended = Q(pk__in=FederatedRound.unattended().values("pk"))
+    return FederatedRound.objects.filter(late | trained | Exists(unchecked) | unattended | scored)
 
 
 def _campaigns_between_rounds() -> QuerySet[Campaign]:

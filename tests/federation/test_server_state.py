@@ -9,6 +9,7 @@ from federation.models import FederatedRound, Federation, LocalRun, PrefixVersio
 from federation.services import aggregating, prefixes
 from federation.states import LocalRunState, RoundState
 from tenants import scoping, storage
+from tenants.errors import LeaseLost
 from tests.factories import ready_federation
 from tests.federation import rounds as steps
 
@@ -104,8 +105,8 @@ def test_an_outcome_that_comes_after_the_rounds_end_changes_nothing() -> None:
         federated_round = FederatedRound.objects.get(pk=federated_round.pk)
         federated_round.state = RoundState.AGGREGATING  # as a coordinator still has it
         plan = aggregating.plan_aggregation(federated_round=federated_round)
-    assert plan is not None
     outcome = aggregating.aggregate(plan)
     with scoping.platform():
-        aggregating.adopt(federated_round=federated_round, outcome=outcome)
+        with pytest.raises(LeaseLost):
+            aggregating.adopt(federated_round=federated_round, outcome=outcome)
         assert PrefixVersion.objects.count() == 2
