@@ -81,8 +81,10 @@ class _Following:
         except (NotFound, PermissionDenied):
             return None
         if news:
-            self._number, self._sign = news[-1][0], sign
-            return f"id: {cursor_after(news[-1][0])}\ndata: {' '.join(kind for _, kind in news)}\n\n"
+            last, _ = news[-1]
+            assert last is not None  # the selector finds numbered ones
+            self._number, self._sign = last, sign
+            return f"id: {cursor_after(last)}\ndata: {' '.join(kind for _, kind in news)}\n\n"
         if sign != self._sign:
             self._sign = sign
             return "data: progress\n\n"

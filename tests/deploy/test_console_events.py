@@ -12,6 +12,7 @@ from pytest_django import Settings
 
 from api import event_stream
 from api.event_stream import EventStream
+from api.pagination import cursor_after
 from deploy import console_events
 from federation.models import FederatedRound, RoundEvent
 from federation.services.rounds import cancel_round
@@ -95,7 +96,7 @@ def event_stream_cursor(federated_round: FederatedRound) -> str:
         last = numbered.order_by("number").last()
     assert last is not None
     assert last.number is not None
-    return console_events.cursor_after(last.number)
+    return cursor_after(last.number)
 
 
 def cancel(federated_round: FederatedRound) -> None:
