@@ -142,8 +142,8 @@ def grow_personal_prefix(visit: Visit) -> None:
     visit.shoot("member-grow-personal-prefix")
     visit.page.get_by_role("button", name="Grow").click()
     give_up_at = time.monotonic() + ROUND_SECONDS
-    while not visit.page.locator("main").get_by_text("completed").count():
-        assert time.monotonic() < give_up_at, visit.page.locator("main").inner_text()
+    while not visit.page.locator("#main").get_by_text("completed").count():
+        assert time.monotonic() < give_up_at, visit.page.locator("#main").inner_text()
         visit.page.wait_for_timeout(500)
         visit.page.reload()
     visit.shoot("member-personal-prefix")
