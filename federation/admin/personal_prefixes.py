@@ -28,7 +28,7 @@ from tenants import selectors
 from tenants.admin.forms import ServiceForm, row_choice
 from tenants.admin.row_actions import Done, RowAction
 from tenants.admin.rows import ServiceRows
-from tenants.admin.tags import minus, n_bytes, percent, points, thousands
+from tenants.admin.tags import decimals, minus, n_bytes, percent, points, thousands
 from tenants.errors import PreludeError
 
 
@@ -113,7 +113,7 @@ class PersonalPrefixRows(ServiceRows):
     members_add = True
     members_only = frozenset(
         {
-            *("shared_score", "own_score", "rows", "size"),
+            *("shared_score", "loss_of_shared", "own_score", "own_loss", "rows", "size"),
             *("shared_accuracy", "shared_loss", "accuracy", "loss", "n_rows", "size_bytes"),
         }
     )
@@ -138,12 +138,12 @@ class PersonalPrefixRows(ServiceRows):
         ("Training", {"fields": ("dataset", "n_steps", "learning_rate", "proximal")}),
         (
             "On held-out rows",
-            {"fields": ("shared_score", "shared_loss", "own_score", "loss", "rows", "size")},
+            {"fields": ("shared_score", "loss_of_shared", "own_score", "own_loss", "rows", "size")},
         ),
         ("Work", {"fields": ("attempt", "lease_owner", "lease_expires_at", "created_at", "finished_at")}),
     )
     readonly_fields = (
-        *("state_badge", "shared_score", "own_score", "rows", "size"),
+        *("state_badge", "shared_score", "loss_of_shared", "own_score", "own_loss", "rows", "size"),
         *("identifier", "created_at", "finished_at"),
     )
 
@@ -157,6 +157,16 @@ class PersonalPrefixRows(ServiceRows):
         """Of the same rows, and by how many points it is ahead."""
         gain = points(minus(personal_prefix.accuracy, personal_prefix.shared_accuracy))
         return format_html("{} {}", percent(personal_prefix.accuracy), gain)
+
+    @admin.display(description="Shared version's loss")
+    def loss_of_shared(self, personal_prefix: PersonalPrefix) -> str:
+        """On the tenant's held-out rows."""
+        return decimals(personal_prefix.shared_loss)
+
+    @admin.display(description="Its loss")
+    def own_loss(self, personal_prefix: PersonalPrefix) -> str:
+        """On the same rows."""
+        return decimals(personal_prefix.loss)
 
     @admin.display(description="Held-out rows")
     def rows(self, personal_prefix: PersonalPrefix) -> str:

@@ -109,6 +109,9 @@ def test_a_member_sees_both_scores(engineer: Client, place: Enrolment) -> None:
         assert "62.5 %" in page, url
         assert "75.0 %" in page, url
         assert "+12.5" in page, url
+    page = text_of(engineer.get(change_url(row)))
+    assert "0.562" in page
+    assert "0.438" in page
 
 
 def test_an_operator_sees_that_it_is_there_and_no_score(operator: Client, place: Enrolment) -> None:
@@ -116,7 +119,7 @@ def test_an_operator_sees_that_it_is_there_and_no_score(operator: Client, place:
     for url in (list_url(PersonalPrefix), change_url(row)):
         page = text_of(operator.get(url))
         assert "completed" in page, url
-        for score in ("62.5", "75.0", "0.5625", "0.4375", "1,234", "12.5"):
+        for score in ("62.5", "75.0", "0.562", "0.438", "1,234", "12.5"):
             assert score not in page, url
     assert "Personal prefixes of" not in text_of(operator.get(change_url(place.federation)))
 
