@@ -1,4 +1,4 @@
-"""Servers of this package's own: its tests kill and restart them."""
+"""Servers of this package's own, which its tests kill and restart, and a world for the console's members."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +9,8 @@ from deploy.embedded.ports import HeldPorts
 from deploy.embedded.secrets import load_or_create
 from deploy.embedded.servers import Servers
 from deploy.embedded.supervisor import Supervisor
+from tenants.models import Tenant
+from tests.deploy.members import World, make_world
 
 
 @pytest.fixture
@@ -42,3 +44,9 @@ def embedded_servers(
     return Servers.start(
         directory, supervisor=module_supervisor, ports=module_ports, secrets=secrets, test_mode=True
     )
+
+
+@pytest.fixture
+def world(acme: Tenant, globex: Tenant) -> World:
+    """Acme and Globex in one federation, and Acme in one of its own."""
+    return make_world(acme, globex)
