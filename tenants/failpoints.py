@@ -17,6 +17,8 @@ REACHED: Final = ".reached"
 SCATTER: Final = "scatter"  # while a file of this name is there, every message is sent so often, in no order
 N_SCATTERED: Final = 5
 SCATTERED_OVER_SECONDS: Final = 1.0
+SUBMITTED: Final = "submitted"  # details of COMMITTED and SENT: what the coordinator is told of
+SCORED: Final = "scored"
 
 
 class FailPoint(StrEnum):

@@ -11,9 +11,9 @@ from django.db import transaction
 from federation import dispatch as coordinator
 from federation.models import Evaluation, FederatedRound, LocalRun
 from tenants import scoping
+from tenants.failpoints import SCORED, SUBMITTED
 
 GATHER_SECONDS: Final = 1.0  # in which further updates may come in that are checked with the first one
-SUBMITTED, SCORED = "submitted", "scored"
 
 # Of updates that wait to be checked the first one's message stands for all: whoever checks looks again afterwards,
 # until it finds none, so that what was committed before that look is found by it, and what was committed later found

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from federation.services.looking import SCORED, SUBMITTED
-from tenants.failpoints import FailPoint
+from tenants.failpoints import SCORED, SUBMITTED, FailPoint
 from tests.faults.arena import Arena, Place
 
 

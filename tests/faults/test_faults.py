@@ -1,5 +1,8 @@
 """The short version of `make faults`: of each loop a few faults, one for every kind of process and server."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +21,7 @@ from tests.faults.faults import (
     Scattered,
 )
 from tests.faults.judging import endure
+from tests.platform import PROJECT
 
 pytestmark = pytest.mark.processes
 
@@ -58,6 +62,13 @@ def test_a_fault_that_did_not_happen_is_no_success(hurt: Arena) -> None:
     unreachable = AtFailPoint("coordinator", ((FailPoint.ROUND_CONCLUDED, "no such state"),))
     outcome = endure(hurt, unreachable, hurt.next_place())
     assert ["nothing reached" in problem for problem in outcome.problems] == [True]
+
+
+def test_the_loops_begin_without_the_settings_of_a_platform() -> None:
+    without = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    command = [sys.executable, "-m", "tests.faults", "--help"]
+    told = subprocess.run(command, env=without, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert told.stdout.startswith("usage: "), told.stderr
 
 
 def test_every_fail_point_is_armed_by_a_fault() -> None:
