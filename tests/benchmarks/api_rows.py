@@ -37,6 +37,7 @@ from tests.factories import (
     FederatedRoundFactory,
     FederationFactory,
     LocalRunFactory,
+    PrefixVersionFactory,
     RoundEventFactory,
 )
 
@@ -117,14 +118,11 @@ def make_federations(made: Made, draw: random.Random) -> None:
 def make_rounds(made: Made, federation: Federation) -> list[FederatedRound]:
     """Rounds that have all been published, each version the next one's parent."""
     now = timezone.now()
-    version = PrefixVersion(federation=federation, number=0, sha256="a" * 64, size_bytes=10_000)
+    version = _version(federation, 0, None)
     made.add([version])
     rounds = []
     for number in range(1, N_ROUNDS + 1):
-        parent = version
-        version = PrefixVersion(
-            federation=federation, number=number, parent=parent, sha256="a" * 64, size_bytes=10_000
-        )
+        parent, version = version, _version(federation, number, version)
         made.add([version])
         rounds += made.add(
             [
@@ -141,6 +139,13 @@ def make_rounds(made: Made, federation: Federation) -> list[FederatedRound]:
         )
         make_work(made, rounds[-1], now)
     return rounds
+
+
+def _version(federation: Federation, number: int, parent: PrefixVersion | None) -> PrefixVersion:
+    """A version without bytes in storage."""
+    return PrefixVersionFactory.build(
+        federation=federation, number=number, parent=parent, sha256="a" * 64, size_bytes=10_000
+    )
 
 
 def make_work(made: Made, one: FederatedRound, now: datetime) -> None:

@@ -139,14 +139,16 @@ def moves_by_round(keys: Sequence[UUID]) -> dict[UUID, list[tuple[str, datetime]
 
 def round_json(row: Row, runs: list[Row], scores: Row, moves: list[tuple[str, datetime]]) -> Row:
     steps = pairwise([("open", row["opened_at"]), *moves])
-    down_bytes = sum(group["n_fetched"] for group in runs) * row["parent_version__size_bytes"]
+    down_bytes = sum(group["n_fetched"] for group in runs) * row["parent_version__broadcast_size_bytes"]
     return {
         "id": named("rnd", row["id"]),
         "federation": named("fed", row["federation_id"]),
+        "campaign": named("cmp", row["campaign_id"]),
         "number": row["number"],
         "state": row["state"],
         "reason": row["state_reason"],
         "parent_version": named("pfx", row["parent_version_id"]),
+        "incumbent_version": named("pfx", row["incumbent_version_id"]),
         "candidate_version": named("pfx", row["candidate_version_id"]),
         "quorum": row["quorum"],
         "opened_at": moment(row["opened_at"]),
@@ -176,8 +178,8 @@ LOCAL_RUN_FIELDS = [
 ]  # fmt: skip
 ROUND_FIELDS = [
     "id", "federation_id", "number", "state", "state_reason", "parent_version_id", "candidate_version_id",
-    "quorum", "opened_at", "deadline_at", "due_at", "finished_at", "parent_version__size_bytes",
-    "candidate_version__size_bytes",
+    "quorum", "opened_at", "deadline_at", "due_at", "finished_at", "parent_version__broadcast_size_bytes",
+    "candidate_version__size_bytes", "campaign_id", "incumbent_version_id",
 ]  # fmt: skip
 
 

@@ -1,13 +1,16 @@
 """A client of sixteen connections in a process of its own, so that its work is not the server's.
 
-python -m tests.benchmarks.load PORT < blocks.json > timings.json
+python -m tests.benchmarks.load PORT '{"web": PID, …}' < blocks.json > timings.json
 """
 
 import asyncio
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import NamedTuple
+
+import psutil
 
 N_CONNECTIONS = 16
 HOST = "127.0.0.1"
@@ -34,6 +37,7 @@ class Block(NamedTuple):
     answers: list[Answer]
     wall_seconds: float
     client_seconds: float  # of a processor
+    server_seconds: dict[str, float]  # of a processor, by the servers' names
 
 
 def encoded(path: str, key: str) -> bytes:
@@ -74,18 +78,30 @@ async def send(port: int, messages: list[bytes]) -> list[Answer]:
     return answers
 
 
-def measure(port: int, messages: list[bytes]) -> Block:
+def spent(servers: Mapping[str, int]) -> dict[str, float]:
+    """Seconds of a processor so far: of each server's process, and of its children that live."""
+    found = {}
+    for name, pid in servers.items():
+        parent = psutil.Process(pid)
+        times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
+        found[name] = sum(one.user + one.system for one in times)
+    return found
+
+
+def measure(port: int, messages: list[bytes], servers: Mapping[str, int]) -> Block:
     """One block."""
-    wall, own = time.perf_counter(), time.process_time()
+    before, wall, own = spent(servers), time.perf_counter(), time.process_time()
     answers = asyncio.run(send(port, messages))
-    return Block(answers, time.perf_counter() - wall, time.process_time() - own)
+    wall_seconds, client_seconds = time.perf_counter() - wall, time.process_time() - own
+    after = spent(servers)
+    return Block(answers, wall_seconds, client_seconds, {name: after[name] - before[name] for name in after})
 
 
 def main() -> None:
     """The blocks of standard input, one after the other."""
     blocks: list[list[tuple[str, str]]] = json.load(sys.stdin)
-    port = int(sys.argv[1])
-    json.dump([measure(port, [encoded(*one) for one in block]) for block in blocks], sys.stdout)
+    port, servers = int(sys.argv[1]), json.loads(sys.argv[2])
+    json.dump([measure(port, [encoded(*one) for one in block], servers) for block in blocks], sys.stdout)
 
 
 if __name__ == "__main__":
