@@ -75,31 +75,72 @@ def reading(tenant_id: UUID | None) -> Iterator[None]:
     outer = _IN_FORCE.get()
     role = PLATFORM_ROLE if tenant_id is None else "none"
     token = _IN_FORCE.set(Scope(role=role, tenant_id=tenant_id, is_reading=True))
+    carrier = _Carrier(is_first=_take_over_health_check())
     try:
-        with connection.execute_wrapper(_carry_scope):
+        with connection.execute_wrapper(carrier):
             yield
     finally:
         _IN_FORCE.reset(token)
+        if carrier.is_first:
+            _leave_health_check()
         if connection.in_atomic_block and not connection.needs_rollback:
             _apply(outer)  # what was carried into a longer transaction is still set there
 
 
-def _carry_scope(
-    execute: Callable[..., Any], statement: str, parameters: Any, many: bool, context: dict[str, Any]
-) -> Any:
-    scope = _IN_FORCE.get()
-    if scope is None or not scope.is_reading:
-        return execute(statement, parameters, many, context)  # of a scope within, which has a transaction
-    if not statement.startswith("SELECT "):
-        raise ScopeReadOnly()
-    answer = execute(f"{_SET}; {statement}", [*_parameters(scope), *(parameters or ())], many, context)
-    context["cursor"].nextset()
-    return answer
+class _Carrier:
+    """Sends each statement with the scope in force. The first one may find the connection lost, and opens it anew."""
+
+    def __init__(self, *, is_first: bool) -> None:
+        self.is_first = is_first
+
+    def __call__(
+        self,
+        execute: Callable[..., Any],
+        statement: str,
+        parameters: Any,
+        many: bool,
+        context: dict[str, Any],
+    ) -> Any:
+        """An execute wrapper of Django's. Raises ScopeReadOnly."""
+        scope = _IN_FORCE.get()
+        if scope is None or not scope.is_reading:
+            return execute(statement, parameters, many, context)  # of a scope within, which has a transaction
+        if not statement.startswith("SELECT "):
+            raise ScopeReadOnly()
+        message = f"{_SET}; {statement}", [*_parameters(scope), *(parameters or ())]
+        is_first, self.is_first = self.is_first, False
+        try:
+            answer = execute(*message, many, context)
+        except OperationalError:
+            if not is_first:
+                raise
+            connection.close()
+            connection.ensure_connection()
+            context["cursor"].cursor = connection.create_cursor()  # type: ignore[attr-defined]  # not in the stubs
+            answer = execute(*message, many, context)
+        context["cursor"].nextset()
+        return answer
+
+
+def _take_over_health_check() -> bool:
+    """Whether Django would now ask if the connection still lives. It does not any more: the next statement tells."""
+    if connection.in_atomic_block or connection.health_check_done:  # type: ignore[attr-defined]  # not in the stubs
+        return False
+    if connection.connection is not None and connection.connection.closed:
+        return False  # known to be lost: Django opens another one
+    connection.health_check_done = True  # type: ignore[attr-defined]
+    return True
+
+
+def _leave_health_check() -> None:
+    connection.health_check_done = False  # type: ignore[attr-defined]  # not in the stubs
 
 
 @contextmanager
 def _enter(scope: Scope) -> Iterator[None]:
     outer = _IN_FORCE.get()
+    if outer is not None and outer.is_reading and not connection.in_atomic_block:
+        _leave_health_check()  # a transaction cannot begin anew
     token = _IN_FORCE.set(scope)
     try:
         with transaction.atomic():
@@ -120,12 +161,12 @@ def ask_platform(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, .
     what it was for the case that a longer one is open. The statement reads. Where Django would first ask whether the
     connection still lives, it answers that too: one that is lost is opened anew, and asked again.
     """
-    if connection.in_atomic_block or connection.health_check_done:  # type: ignore[attr-defined]  # not in the stubs
-        return _ask_platform(statement, parameters)
-    connection.health_check_done = True  # type: ignore[attr-defined]
+    is_first = _take_over_health_check()
     try:
         return _ask_platform(statement, parameters)
     except OperationalError:
+        if not is_first:
+            raise
         connection.close()
         return _ask_platform(statement, parameters)
 

@@ -1,5 +1,8 @@
 """The tenant wall, met as the application's own role: database policies first, managers second."""
 
+from collections.abc import Callable
+
+import psycopg
 import pytest
 from django.apps import apps
 from django.db import OperationalError, ProgrammingError, connection, transaction
@@ -10,6 +13,7 @@ from tenants import scoping
 from tenants.errors import ScopeMissing, ScopeReadOnly
 from tenants.models import Dataset, Tenant, TenantOwned
 from tests.factories import DatasetFactory, PrefixVersionFactory, RoundEventFactory
+from tests.session import SERVERS
 
 
 def count(table: str) -> int:
@@ -139,33 +143,82 @@ def test_asking_the_platform_gives_the_scope_in_force_back(acme: Tenant, globex:
     assert count("tenants_tenant") == 0
 
 
-def ask_for_one() -> list[tuple[int]]:
-    """As the API asks for a request's key: first of all, on a connection that was idle since the last request."""
+def ask_for_one() -> int:
+    """As the API asks for a request's key: past the managers, in the platform's scope."""
+    [(one,)] = scoping.ask_platform("SELECT 1", [])
+    return int(one)
+
+
+def read_one() -> int:
+    """As the API reads for a request whose key it remembers."""
+    with scoping.reading(None):
+        return count("tenants_tenant")
+
+
+def read_within_a_transaction() -> int:
+    """As a request that counts something before it reads."""
+    with scoping.reading(None), scoping.platform():
+        return count("tenants_tenant")
+
+
+def begin_request() -> None:
+    """As Django does: the connection was idle since the last request."""
     connection.health_check_enabled = True  # type: ignore[attr-defined]  # not in the stubs
     connection.health_check_done = False  # type: ignore[attr-defined]
-    return scoping.ask_platform("SELECT 1", [])
 
 
+def lose_connection() -> None:
+    """The server ends it while it is idle, and nobody has noticed."""
+    connection.ensure_connection()
+    with psycopg.connect(SERVERS.superuser_database_url) as superuser:
+        superuser.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
+
+
+@pytest.mark.parametrize("ask", [ask_for_one, read_one])
 @pytest.mark.django_db(transaction=True)
-def test_asking_the_platform_first_takes_no_other_statement_on_a_connection_that_lives() -> None:
-    scoping.ask_platform("SELECT 1", [])
+def test_a_requests_first_question_takes_no_other_on_a_connection_that_lives(
+    ask: Callable[[], int], acme: Tenant
+) -> None:
+    begin_request()
     with CaptureQueriesContext(connection) as captured:
-        assert ask_for_one() == [(1,)]
+        assert ask() == 1
     assert len(captured) == 1
 
 
+@pytest.mark.parametrize("ask", [ask_for_one, read_one, read_within_a_transaction])
 @pytest.mark.django_db(transaction=True)
-def test_asking_the_platform_first_opens_a_connection_that_was_lost_anew() -> None:
-    scoping.ask_platform("SELECT 1", [])
-    with pytest.raises(OperationalError), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-    assert ask_for_one() == [(1,)]
+def test_a_requests_first_question_opens_a_connection_that_was_lost_anew(
+    ask: Callable[[], int], acme: Tenant
+) -> None:
+    lose_connection()
+    begin_request()
+    assert ask() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_scope_for_reading_that_asks_nothing_leaves_the_question_to_who_comes_after(acme: Tenant) -> None:
+    lose_connection()
+    begin_request()
+    with scoping.reading(acme.id):
+        pass
+    assert count("tenants_tenant") == 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_the_first_question_is_asked_again(acme: Tenant) -> None:
+    begin_request()
+    with scoping.reading(None):
+        assert count("tenants_tenant") == 1
+        lose_connection()
+        with pytest.raises(OperationalError):
+            count("tenants_tenant")
 
 
 def test_a_connection_that_is_lost_within_a_transaction_is_not_opened_anew(db: None) -> None:
+    begin_request()
     with pytest.raises(OperationalError), connection.execute_wrapper(lost):
         ask_for_one()
-    assert scoping.ask_platform("SELECT 1", []) == [(1,)]
+    assert ask_for_one() == 1
 
 
 def lost(*_: object) -> None:
