@@ -16,6 +16,7 @@ from federation.models import BaseModel
 from federation.selectors import visibility
 from federation.services.base_models import register_base_model
 from federation.states import BaseModelState
+from tenants.lookups import pick
 from tenants.rights import Resource
 
 
@@ -80,7 +81,7 @@ class OneBaseModel(ApiView):
 
     def load(self, base_model_id: str) -> None:  # type: ignore[override]
         """Among those that the caller sees."""
-        self.base_model = BaseModel.pick(visibility.base_models(), base_model_id)
+        self.base_model = pick(visibility.base_models, base_model_id)
 
     @operation("read_base_model", tag="base-models", answer=BaseModelSerializer)
     def get(self, _: Request) -> Response:

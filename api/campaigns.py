@@ -19,6 +19,7 @@ from federation.selectors import visibility
 from federation.selectors.campaigns import CampaignProgress, campaign_progress
 from federation.services.campaigns import FAILED_IN_A_ROW, cancel_campaign, start_campaign
 from federation.states import CampaignState
+from tenants.lookups import pick
 from tenants.rights import Resource
 
 
@@ -130,7 +131,7 @@ class CampaignView(ApiView):
 
     def load(self, campaign_id: str) -> None:  # type: ignore[override]
         """Among those that the caller sees."""
-        self.campaign = Campaign.pick(visibility.campaigns(), campaign_id)
+        self.campaign = pick(visibility.campaigns, campaign_id)
 
 
 class OneCampaign(CampaignView):

@@ -17,6 +17,7 @@ from api.schema import operation, paged
 from api.uploads import DatasetUploadHandler
 from api.views import ApiView
 from tenants import selectors
+from tenants.lookups import pick
 from tenants.models import Dataset, Tenant
 from tenants.rights import Resource
 from tenants.services.datasets import create_dataset, delete_dataset
@@ -127,7 +128,7 @@ class OneDataset(ApiView):
 
     def load(self, dataset_id: str) -> None:  # type: ignore[override]
         """Among those that the caller sees."""
-        self.dataset = Dataset.pick(selectors.datasets(), dataset_id)
+        self.dataset = pick(selectors.datasets, dataset_id)
 
     @operation("read_dataset", tag="datasets", answer=DatasetSerializer)
     def get(self, _: Request) -> Response:

@@ -18,6 +18,7 @@ from federation.selectors import visibility
 from federation.services.federations import enrol, invite, leave
 from federation.states import EnrolmentState
 from tenants import selectors
+from tenants.lookups import pick
 from tenants.models import Dataset, Tenant
 from tenants.rights import Resource
 
@@ -77,7 +78,7 @@ class Enrolments(FederationView):
         """
         if self.principal.is_operator:
             return self.made(EnrolmentSerializer, invite(federation=self.federation, tenant=self._tenant()))
-        dataset = Dataset.pick(selectors.datasets(), self.body(AcceptanceSerializer)["dataset"])
+        dataset = pick(selectors.datasets, self.body(AcceptanceSerializer)["dataset"])
         enrolment = enrol(federation=self.federation, tenant=self._tenant(), dataset=dataset)
         return Response(EnrolmentSerializer(enrolment).data)
 
@@ -92,7 +93,7 @@ class Enrolments(FederationView):
     def _tenant(self) -> Tenant:
         """The caller's, or the one that an operator invites."""
         invited = self.principal.tenant
-        return invited or Tenant.pick(selectors.tenants(), self.body(InvitationSerializer)["tenant"])
+        return invited or pick(selectors.tenants, self.body(InvitationSerializer)["tenant"])
 
 
 class OneEnrolment(FederationView):

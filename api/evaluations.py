@@ -11,6 +11,7 @@ from api.views import ApiView
 from federation.models import Evaluation, Federation, PrefixVersion
 from federation.selectors import visibility
 from federation.states import EvaluationState
+from tenants.lookups import pick
 from tenants.models import Dataset, Tenant
 from tenants.rights import Resource
 
@@ -54,7 +55,7 @@ class Evaluations(ApiView):
         """List evaluations, the newest first; a tenant sees its own."""
         asked, rows = self.filters(EvaluationFilter), visibility.evaluations()
         if "federation" in asked:
-            rows = rows.filter(federation=Federation.pick(visibility.federations(), asked["federation"]))
+            rows = rows.filter(federation=pick(visibility.federations, asked["federation"]))
         if "version" in asked:
-            rows = rows.filter(version=PrefixVersion.pick(visibility.prefix_versions(), asked["version"]))
+            rows = rows.filter(version=pick(visibility.prefix_versions, asked["version"]))
         return self.page(rows, EvaluationSerializer)

@@ -24,6 +24,7 @@ from federation.models import FederatedRound, Federation, RoundEvent
 from federation.selectors import visibility
 from federation.services.events import number_new_events
 from tenants.errors import PreludeError
+from tenants.lookups import pick
 from tenants.models import Tenant
 from tenants.rights import Resource
 
@@ -154,9 +155,9 @@ def _chosen(asked: dict[str, Any]) -> QuerySet[RoundEvent]:
     """Raises NotFound for a federation or a round that the caller does not see."""
     events = visibility.events()
     if "federation" in asked:
-        federation = Federation.pick(visibility.federations(), asked["federation"])
+        federation = pick(visibility.federations, asked["federation"])
         events = events.filter(federated_round__federation=federation)
     if "round" in asked:
-        events = events.filter(federated_round=FederatedRound.pick(visibility.rounds(), asked["round"]))
+        events = events.filter(federated_round=pick(visibility.rounds, asked["round"]))
     wanted = {"kind": "kind", "since": "happened_at__gte"}
     return events.filter(**{wanted[name]: value for name, value in asked.items() if name in wanted})

@@ -22,6 +22,7 @@ from federation.selectors import visibility
 from federation.services.federations import change_federation, create_federation
 from federation.specification import FederationSpecification
 from federation.states import FederationState, Priority
+from tenants.lookups import pick
 from tenants.rights import Resource
 
 
@@ -89,7 +90,7 @@ class FederationView(ApiView):
 
     def load(self, federation_id: str) -> None:  # type: ignore[override]
         """Among those that the caller sees."""
-        self.federation = Federation.pick(visibility.federations(), federation_id)
+        self.federation = pick(visibility.federations, federation_id)
 
 
 class Federations(ApiView):
@@ -114,7 +115,7 @@ class Federations(ApiView):
     def post(self, _: Request) -> Response:
         """Make a federation; the training side prepares its start prefix next."""
         body = self.body(NewFederationSerializer)
-        body["base_model"] = BaseModel.pick(visibility.base_models(), body["base_model"])
+        body["base_model"] = pick(visibility.base_models, body["base_model"])
         return self.made(FederationSerializer, create_federation(**body))
 
 

@@ -15,6 +15,7 @@ from federation.models import FederatedRound, Federation, LocalRun, TrainerLogTa
 from federation.selectors import trainer_logs, visibility, waiting
 from federation.states import LocalRunState
 from tenants import scoping
+from tenants.lookups import pick
 from tenants.models import Dataset, Tenant
 from tenants.rights import Resource
 
@@ -128,9 +129,9 @@ class LocalRuns(ApiView):
         """List local runs, the newest first; a tenant sees its own."""
         asked, rows = self.filters(LocalRunFilter), visibility.local_runs()
         if "round" in asked:
-            rows = rows.filter(federated_round=FederatedRound.pick(visibility.rounds(), asked["round"]))
+            rows = rows.filter(federated_round=pick(visibility.rounds, asked["round"]))
         if "federation" in asked:
-            federation = Federation.pick(visibility.federations(), asked["federation"])
+            federation = pick(visibility.federations, asked["federation"])
             rows = rows.filter(federated_round__federation=federation)
         return self.page(rows, LocalRunSerializer)
 
@@ -143,7 +144,7 @@ class OneLocalRun(ApiView):
 
     def load(self, local_run_id: str) -> None:  # type: ignore[override]
         """Among those that the caller sees."""
-        self.local_run = LocalRun.pick(visibility.local_runs(), local_run_id)
+        self.local_run = pick(visibility.local_runs, local_run_id)
 
     @operation("read_local_run", tag="local-runs", answer=OneLocalRunSerializer)
     def get(self, _: Request) -> Response:

@@ -34,6 +34,7 @@ from federation.services.personal_prefixes import (
 from federation.specification import DITTO_PROXIMAL
 from federation.states import PersonalPrefixState, PersonalRule
 from tenants import scoping
+from tenants.lookups import pick
 from tenants.models import Dataset
 from tenants.rights import Resource
 from tenants.services import usage
@@ -123,7 +124,7 @@ class PersonalPrefixes(FederationView):
         version = (
             visibility.published(federation=self.federation).version
             if wanted is None
-            else PrefixVersion.pick(visibility.prefix_versions(), wanted)
+            else pick(visibility.prefix_versions, wanted)
         )
         body["rule"] = PersonalRule(body["rule"])
         return self.made(

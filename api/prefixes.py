@@ -24,6 +24,7 @@ from federation.models import FederatedRound, Federation, PrefixVersion, Publish
 from federation.selectors import measures, visibility
 from federation.services.prefixes import roll_back
 from tenants import scoping
+from tenants.lookups import pick
 from tenants.rights import Resource
 from tenants.services import usage
 
@@ -129,7 +130,7 @@ class RollBack(PublishedView):
         The ETag is that of the pointer, as `read_published` answers it.
         """
         wanted = self.body(RollBackSerializer)["version"]
-        version = PrefixVersion.pick(visibility.prefix_versions(), wanted)
+        version = pick(visibility.prefix_versions, wanted)
         roll_back(federation=self.federation, version=version, actor=self.principal.actor)
         return Response(self.representation())
 

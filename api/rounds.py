@@ -17,6 +17,7 @@ from federation.models import Campaign, FederatedRound, Federation, PrefixVersio
 from federation.selectors import measures, visibility
 from federation.services import rounds
 from federation.states import RoundState
+from tenants.lookups import pick
 from tenants.rights import Resource
 
 
@@ -96,7 +97,7 @@ class Rounds(FederationView):
         rows = visibility.rounds().filter(federation=self.federation)
         asked = self.filters(RoundFilter)
         if "campaign" in asked:
-            rows = rows.filter(campaign=Campaign.pick(visibility.campaigns(), asked["campaign"]))
+            rows = rows.filter(campaign=pick(visibility.campaigns, asked["campaign"]))
         return self.page(rows, RoundSerializer, measure=measures.measure_rounds)
 
     @operation("start_round", tag="rounds", body=EmptyBody, answer=RoundSerializer, status=201)
@@ -115,7 +116,7 @@ class RoundView(ApiView):
 
     def load(self, round_id: str) -> None:  # type: ignore[override]
         """Among those that the caller sees."""
-        self.federated_round = FederatedRound.pick(visibility.rounds(), round_id)
+        self.federated_round = pick(visibility.rounds, round_id)
 
 
 class OneRound(RoundView):

@@ -14,6 +14,7 @@ from api.rows import RowSerializer
 from api.schema import operation, paged
 from api.views import ApiView
 from tenants import selectors
+from tenants.lookups import pick
 from tenants.models import Tenant
 from tenants.rights import Resource
 from tenants.services.tenants import change_tenant, create_tenant
@@ -55,7 +56,7 @@ class TenantView(ApiView):
 
     def load(self, tenant_id: str) -> None:  # type: ignore[override]
         """A tenant finds itself, an operator all."""
-        self.tenant = Tenant.pick(selectors.tenants(), tenant_id)
+        self.tenant = pick(selectors.tenants, tenant_id)
 
 
 class Tenants(ApiView):

@@ -16,6 +16,7 @@ from federation.selectors import visibility
 from federation.services import webhooks
 from federation.services.webhooks import NewSecret, WebhookFields
 from federation.states import DeliveryState, WebhookState
+from tenants.lookups import pick
 from tenants.rights import Resource
 
 
@@ -207,7 +208,7 @@ class DeliveryView(ApiView):
 
     def load(self, delivery_id: str) -> None:  # type: ignore[override]
         """Among messages to the caller's webhooks."""
-        self.delivery = WebhookDelivery.pick(visibility.webhook_deliveries(), delivery_id)
+        self.delivery = pick(visibility.webhook_deliveries, delivery_id)
 
 
 class OneWebhookDelivery(DeliveryView):
