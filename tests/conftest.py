@@ -16,12 +16,15 @@ from api import rates
 from tenants import dispatch, scoping
 from tenants.models import Tenant
 from tenants.rights import ROLE_RIGHTS
+from tenants.services import api_keys
+from tenants.services.open_keys import OpenKeys
 from tenants.services.request_counts import RequestCounts
 from tenants.states import Role
 from tests.factories import TenantFactory
 from tests.keys import new_client
 from tests.platform import RunningPlatform, running_platform
 from tests.session import SERVERS
+from tests.standing_clock import StandingClock
 
 _KEPT_TABLES = ("django_migrations", "django_content_type", "auth_permission")
 
@@ -77,6 +80,14 @@ def counted_requests(monkeypatch: pytest.MonkeyPatch) -> RequestCounts:
     monkeypatch.setattr(counts, "_begin", lambda: None)
     monkeypatch.setattr(rates, "REQUESTS", counts)
     return counts
+
+
+@pytest.fixture(autouse=True)
+def standing_clock(monkeypatch: pytest.MonkeyPatch) -> StandingClock:
+    """What a process remembers of keys is as of now until the test lets time pass."""
+    clock = StandingClock()
+    monkeypatch.setattr(api_keys, "OPEN_KEYS", OpenKeys(clock))
+    return clock
 
 
 @pytest.fixture

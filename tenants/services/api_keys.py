@@ -30,6 +30,7 @@ from tenants.models import ApiKey, Membership, Tenant, TenantLimits
 from tenants.rights import OPERATOR_RIGHTS, ROLE_RIGHTS, Right
 from tenants.services import audit
 from tenants.services.giving import require_held
+from tenants.services.open_keys import OPEN_KEYS, Values
 from tenants.states import Role, TenantState
 
 SCHEME = "prl"
@@ -91,6 +92,7 @@ def create_api_key(
 def authenticate(text: str) -> ApiKey:
     """The key behind the text, its tenant, request limit and membership loaded; in any scope or none.
 
+    They are as the database told within the last half second (`open_keys`); expiry and address count as of now.
     Raises ApiKeyInvalid, AddressNotAllowed, TenantSuspended.
     """
     scheme, _, rest = text.partition("_")
@@ -101,13 +103,21 @@ def authenticate(text: str) -> ApiKey:
         key_id = ApiKey.key_from(f"key_{identifier}")
     except NotFound:
         raise ApiKeyInvalid() from None
-    row = _find(key_id)
-    if row is None or not hmac.compare_digest(bytes(row.digest), _digest(secret)):
+    asked_at, remembered = OPEN_KEYS.clock(), OPEN_KEYS.recall(key_id)
+    values = remembered or _find(key_id)
+    if values is None:
+        raise ApiKeyInvalid()
+    row = _with_what_it_opens(values)
+    if not hmac.compare_digest(bytes(row.digest), _digest(secret)) or _has_expired(row):
         raise ApiKeyInvalid()
     _require_address(row)
     if row.tenant is not None and row.tenant.state != TenantState.ACTIVE:
         raise TenantSuspended(tenant_id=row.tenant.public_id)
-    _note_use(row)
+    if _is_use_noted(row):
+        if remembered is None:
+            OPEN_KEYS.keep(key_id, values, asked_at=asked_at)
+    else:
+        _note_use(row)  # the next request finds the key with it
     return row
 
 
@@ -183,20 +193,28 @@ def _require_address(key: ApiKey) -> None:
         raise AddressNotAllowed(key_id=key.public_id, address=address)
 
 
+def _has_expired(row: ApiKey) -> bool:
+    return row.expires_at is not None and row.expires_at <= timezone.now()
+
+
+def _is_use_noted(row: ApiKey) -> bool:
+    return row.last_used_at is not None and timezone.now() - row.last_used_at < _LAST_USED_EVERY
+
+
 def _note_use(row: ApiKey) -> None:
-    if row.last_used_at is not None and timezone.now() - row.last_used_at < _LAST_USED_EVERY:
-        return  # the update would find nothing to do
     stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - _LAST_USED_EVERY)
     with scoping.platform():
         ApiKey.objects.filter(stale, pk=row.pk).update(last_used_at=Now())
 
 
-def _find(key_id: UUID) -> ApiKey | None:
+def _find(key_id: UUID) -> Values | None:
     """The key, if it is open, with what each request asks of it: one statement whose plan the database keeps."""
     found = scoping.ask_platform("SELECT * FROM tenants_open_api_key(%s)", [key_id])
-    if not found:
-        return None
-    values = found[0]
+    return found[0] if found else None
+
+
+def _with_what_it_opens(values: Values) -> ApiKey:
+    """Rows of the request's own: what it changes of them, no other request sees."""
     n_own = len(_KEY)
     key = ApiKey.from_db("default", _KEY, values[:n_own])
     *of_tenant, requests_per_minute, user_id, role = values[n_own:]

@@ -20,6 +20,7 @@ from tenants.services.request_rate import Window
 from tests.api.problems import assert_same_as_unknown, faults, problem
 from tests.factories import DatasetFactory, EnrolmentFactory, UsageDayFactory, ready_federation
 from tests.federation import rounds as steps
+from tests.standing_clock import StandingClock
 from tests.tenants.test_limits import limit
 
 pytestmark = pytest.mark.django_db
@@ -124,13 +125,14 @@ def test_while_valkey_is_away_requests_are_let_through_at_once_and_the_log_is_to
     assert sum("requests_not_counted" in record.getMessage() for record in caplog.records) == 1
 
 
-def test_a_changed_limit_holds_from_the_next_request_on(
-    acme_client: APIClient, acme: Tenant, operator_client: APIClient
+def test_a_changed_limit_holds_within_a_second(
+    acme_client: APIClient, acme: Tenant, operator_client: APIClient, standing_clock: StandingClock
 ) -> None:
     def set_rate(rate: int | None) -> None:
         changed = operator_client.put(path(acme), {**NONE, "requests_per_minute": rate}, format="json")
         assert changed.status_code == 200
         assert changed.json()["requests_per_minute"] == rate
+        standing_clock.advance(1)
 
     set_rate(2)
     assert [acme_client.get("/api/v1/me").status_code for _ in range(3)] == [200, 200, 429]
@@ -240,7 +242,11 @@ def test_usage_is_listed_by_day_within_its_tenant(
 
 
 def test_what_a_tenant_does_is_in_its_usage_and_no_others(
-    acme_client: APIClient, acme: Tenant, globex: Tenant, counted_requests: RequestCounts
+    acme_client: APIClient,
+    acme: Tenant,
+    globex: Tenant,
+    counted_requests: RequestCounts,
+    standing_clock: StandingClock,
 ) -> None:
     federation = ready_federation()
     EnrolmentFactory.create(federation=federation, tenant=acme)
@@ -253,9 +259,11 @@ def test_what_a_tenant_does_is_in_its_usage_and_no_others(
     assert acme_client.get(archive, headers={"If-None-Match": downloaded["ETag"]}).status_code == 304
     assert acme_client.head(archive).status_code == 200
     limit(acme, requests_per_minute=1)
+    standing_clock.advance(1)
     assert [acme_client.get("/api/v1/me").status_code for _ in range(2)] == [200, 429]
     counted_requests.write()
     limit(acme, requests_per_minute=1_000)
+    standing_clock.advance(1)
     [day] = acme_client.get(path(acme, "usage")).json()["results"]
     assert day == {
         "day": str(timezone.now().date()),

@@ -1,20 +1,26 @@
 """API keys: shown once, stored as keyed digests, ended at once."""
 
+import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.forms import model_to_dict
+from django.utils import timezone
 from pytest_django import Settings
 
 from tenants import scoping
-from tenants.errors import ApiKeyInvalid, TenantSuspended
+from tenants.errors import AddressNotAllowed, ApiKeyInvalid, PreludeError, TenantSuspended
+from tenants.ids import uuid7
 from tenants.models import ApiKey, Tenant
 from tenants.rights import ROLE_RIGHTS
-from tenants.services import api_keys
+from tenants.services import api_keys, open_keys
 from tenants.states import Role, TenantState
 from tests.factories import MembershipFactory, TenantFactory
 from tests.keys import new_key
+from tests.standing_clock import StandingClock
 from tests.tenants.test_limits import limit
 
 pytestmark = pytest.mark.django_db
@@ -112,3 +118,104 @@ def test_a_key_comes_with_what_a_request_asks_of_it(acme: Tenant, django_assert_
             stored = type(row)._base_manager.get(pk=row.pk)
             assert model_to_dict(row) == model_to_dict(stored)
             assert not row.get_deferred_fields()
+
+
+# What a process remembers
+
+
+def remembered(text: str) -> ApiKey:
+    """The key, after the process has seen it often enough to remember it."""
+    return [api_keys.authenticate(text) for _ in range(3)][-1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_is_asked_for_again_after_half_a_second(
+    acme: Tenant, standing_clock: StandingClock, django_assert_num_queries: Any
+) -> None:
+    with scoping.platform():
+        text = new_key(tenant=acme).text
+    found = remembered(text)
+    standing_clock.advance(0.49)
+    with django_assert_num_queries(0):
+        again = api_keys.authenticate(text)
+    assert (again, again.tenant) == (found, acme)
+    assert again is not found, "what a request changes of its rows is its own"
+    standing_clock.advance(0.01)
+    with django_assert_num_queries(1):
+        api_keys.authenticate(text)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "refusal"),
+    [
+        ("revoked_at", Now(), ApiKeyInvalid),
+        ("expires_at", Now(), ApiKeyInvalid),
+        ("allowed_networks", ["192.0.2.0/24"], AddressNotAllowed),
+    ],
+)
+def test_a_key_ends_within_a_second(
+    platform_scope: None,
+    acme: Tenant,
+    standing_clock: StandingClock,
+    column: str,
+    value: object,
+    refusal: type[PreludeError],
+) -> None:
+    key = new_key(tenant=acme)
+    remembered(key.text)
+    ApiKey.objects.filter(pk=key.row.pk).update(**{column: value})
+    standing_clock.advance(1)
+    with pytest.raises(refusal):
+        api_keys.authenticate(key.text)
+
+
+def test_a_suspension_and_a_new_role_take_effect_within_a_second(
+    platform_scope: None, acme: Tenant, standing_clock: StandingClock
+) -> None:
+    member = MembershipFactory.create(tenant=acme, role=Role.ENGINEER)
+    text = new_key(tenant=acme, membership=member).text
+    assert remembered(text).rights_in_force == ROLE_RIGHTS[Role.ENGINEER]
+    type(member).objects.filter(pk=member.pk).update(role=Role.VIEWER)
+    standing_clock.advance(1)
+    assert remembered(text).rights_in_force == ROLE_RIGHTS[Role.ENGINEER] & ROLE_RIGHTS[Role.VIEWER]
+    Tenant.objects.filter(pk=acme.pk).update(state=TenantState.SUSPENDED)
+    standing_clock.advance(1)
+    with pytest.raises(TenantSuspended):
+        api_keys.authenticate(text)
+    Tenant.objects.filter(pk=acme.pk).update(state=TenantState.ACTIVE)
+    assert api_keys.authenticate(text).tenant == acme, "no refusal is remembered"
+
+
+def test_a_key_that_is_remembered_expires_to_the_moment(platform_scope: None, acme: Tenant) -> None:
+    expires_at = timezone.now() + timedelta(seconds=0.5)
+    text = new_key(tenant=acme, expires_at=expires_at).text
+    remembered(text)
+    time.sleep(max(0.0, (expires_at - timezone.now()).total_seconds()))
+    with pytest.raises(ApiKeyInvalid):
+        api_keys.authenticate(text)
+
+
+def test_another_secret_opens_no_key_that_is_remembered(platform_scope: None, acme: Tenant) -> None:
+    text = new_key(tenant=acme).text
+    remembered(text)
+    with pytest.raises(ApiKeyInvalid):
+        api_keys.authenticate(text[:-1])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_key_that_opened_nothing_is_not_remembered(acme: Tenant, django_assert_num_queries: Any) -> None:
+    with scoping.platform():
+        text = new_key(tenant=acme).text
+    for _ in range(3):
+        with django_assert_num_queries(1), pytest.raises(ApiKeyInvalid):
+            api_keys.authenticate(text[:-1])
+
+
+def test_a_process_remembers_a_bounded_number_of_keys(
+    standing_clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_keys, "MOST_KEYS", 2)
+    keys, ids = open_keys.OpenKeys(standing_clock), [uuid7() for _ in range(3)]
+    for one in ids:
+        keys.keep(one, (one,), asked_at=standing_clock())
+    assert [keys.recall(one) for one in ids] == [None, None, (ids[2],)]
