@@ -5,7 +5,7 @@ from typing import Final
 from api.authentication import Principal
 from tenants.services import request_rate
 from tenants.services.request_counts import REQUESTS
-from tenants.services.request_rate import Rate
+from tenants.services.request_windows import Rate
 
 HEADERS: Final = {
     "RateLimit-Limit": "Requests that the tenant may send a minute; absent where it has no limit.",

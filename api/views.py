@@ -30,7 +30,7 @@ from tenants import acting, scoping
 from tenants.errors import RightMissing
 from tenants.failpoints import FailPoint, reach
 from tenants.rights import Action, Resource, Right, right
-from tenants.services.request_rate import Rate
+from tenants.services.request_windows import Rate
 
 M = TypeVar("M", bound=models.Model)
 

@@ -16,9 +16,10 @@ from api import rates
 from tenants import dispatch, scoping
 from tenants.models import Tenant
 from tenants.rights import ROLE_RIGHTS
-from tenants.services import api_keys
+from tenants.services import api_keys, request_rate
 from tenants.services.open_keys import OpenKeys
 from tenants.services.request_counts import RequestCounts
+from tenants.services.request_leases import Leases
 from tenants.states import Role
 from tests.factories import TenantFactory
 from tests.keys import new_client
@@ -84,9 +85,10 @@ def counted_requests(monkeypatch: pytest.MonkeyPatch) -> RequestCounts:
 
 @pytest.fixture(autouse=True)
 def standing_clock(monkeypatch: pytest.MonkeyPatch) -> StandingClock:
-    """What a process remembers of keys is as of now until the test lets time pass."""
+    """What a process remembers of keys and rates is as of now until the test lets time pass."""
     clock = StandingClock()
     monkeypatch.setattr(api_keys, "OPEN_KEYS", OpenKeys(clock))
+    monkeypatch.setattr(request_rate, "LEASES", Leases(clock))
     return clock
 
 

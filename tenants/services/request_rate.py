@@ -1,13 +1,12 @@
 """Requests a minute and tenant, counted in Valkey over a sliding window that all web processes share.
 
 Two counters a tenant: this window's, and the last one's, which weighs less the longer ago it ended. So memory does not
-grow with the limit, and the clock is Valkey's. Requests that are refused do not count. While Valkey is away every
-request is let through: availability goes before limits.
+grow with the limit, and the clock is Valkey's. Requests that are refused do not count. A busy tenant's are counted some
+at a time (`request_leases`). While Valkey is away every request is let through: availability goes before limits.
 """
 
 import math
 import time
-from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
 
@@ -18,88 +17,43 @@ from redis.backoff import NoBackoff
 from redis.commands.core import Script
 from redis.retry import Retry
 
-from tenants.errors import RateLimited
 from tenants.models import Tenant
+from tenants.services import request_windows
+from tenants.services.request_leases import Leases
+from tenants.services.request_windows import Rate, Window
 
-WINDOW_SECONDS = 60
 PATIENCE_SECONDS = 0.1
 TOLD_EVERY_SECONDS = 60
 
 # A counter lives for two windows from its first request on: in the first it is this window's, in the second the last
-# one's. What fits is added, and the counters are told, in one round trip.
+# one's. What was counted ahead and not used is taken off, of what is wanted as many are counted as fit, and the
+# counters are told, in one round trip. Who wants several gets no more than a quarter of what is left: others come too.
 _COUNT = """
 local before, now = KEYS[1], KEYS[2]
-local limit, window, amount = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, window, wanted, unused = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now_left = redis.call('pttl', now)
 if now_left >= 0 and now_left < window then
     redis.call('rename', now, before)
     redis.call('set', now, 0, 'PX', now_left + window)
 end
 local n_before, n_now = tonumber(redis.call('get', before) or 0), tonumber(redis.call('get', now) or 0)
+unused = math.min(unused, n_now)
+if unused > 0 then
+    n_now = redis.call('decrby', now, unused)
+end
 local before_left = math.max(redis.call('pttl', before), 0)
-local used = math.floor(n_before * before_left / window) + n_now
-local is_admitted = used + amount <= limit
-if is_admitted and amount > 0 then
+local left = limit - math.floor(n_before * before_left / window) - n_now
+local n_granted = math.max(0, math.min(wanted, left, math.max(1, math.floor(left / 4))))
+if n_granted > 0 then
     if redis.call('exists', now) == 0 then
         redis.call('set', now, 0, 'PX', 2 * window)
     end
-    n_now = redis.call('incrby', now, amount)
+    n_now = redis.call('incrby', now, n_granted)
 end
-return {is_admitted and 1 or 0, n_before, before_left, n_now, math.max(redis.call('pttl', now), 0)}
+return {n_granted, n_before, before_left, n_now, math.max(redis.call('pttl', now), 0)}
 """
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The counters: what was counted in the last window and in this one, and the seconds until each is forgotten."""
-
-    n_before: int
-    before_seconds: float
-    n_now: int
-    now_seconds: float
-
-    @property
-    def used(self) -> int:
-        """Requests within the sliding window."""
-        return math.floor(self.n_before * self.before_seconds / WINDOW_SECONDS) + self.n_now
-
-    @property
-    def reset_seconds(self) -> int:
-        """Until nothing is used, if nothing more is asked for."""
-        return math.ceil(self.now_seconds if self.n_now else self.before_seconds)
-
-    def opens_in_seconds(self, limit: int) -> int:
-        """Until one more request fits a window that is full."""
-        if self.n_now < limit:
-            opens_in = self.before_seconds - (limit - self.n_now) * WINDOW_SECONDS / max(self.n_before, 1)
-        else:  # this window has to become the last one first, and a limit that was lowered to be undercut
-            opens_in = self.now_seconds - WINDOW_SECONDS * min(1.0, limit / max(self.n_now, 1))
-        return math.floor(max(opens_in, 0.0)) + 1
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Where a tenant stands after a request."""
-
-    limit: int
-    window: Window
-    is_admitted: bool
-
-    @property
-    def n_left(self) -> int:
-        """Requests that still fit."""
-        return max(0, self.limit - self.window.used)
-
-    def check(self) -> None:
-        """Raises RateLimited when the request did not fit."""
-        if not self.is_admitted:
-            raise RateLimited(
-                limit=self.limit,
-                used=self.window.used,
-                retry_after_seconds=self.window.opens_in_seconds(self.limit),
-            )
 
 
 class _Told:
@@ -116,6 +70,7 @@ class _Told:
 
 
 _OUTAGE = _Told()
+LEASES = Leases()
 
 
 def hit(tenant: Tenant) -> Rate | None:
@@ -123,27 +78,39 @@ def hit(tenant: Tenant) -> Rate | None:
     limit = tenant.limits.requests_per_minute
     if limit is None:
         return None
+    rate = LEASES.spend(tenant.pk, limit=limit)
+    if rate is not None:
+        return rate
+    asked_at, (n_unused, n_wanted) = LEASES.clock(), LEASES.end(tenant.pk)
     try:
-        return _count(tenant.pk, limit=limit, n_requests=1)
+        n_granted, told = _count(tenant.pk, limit=limit, n_wanted=n_wanted, n_unused=n_unused)
     except RedisError as error:
         _OUTAGE.tell(error)
         return None
+    if not n_granted:
+        return Rate(limit, told, is_admitted=False)
+    return LEASES.begin(tenant.pk, limit=limit, told=told, n_taken=n_granted, asked_at=asked_at)
 
 
 def n_used(tenant: Tenant) -> int | None:
-    """Requests of the last minute, as far as they were limited. None when Valkey does not tell."""
+    """Requests of the last minute, as far as they were limited, and those that processes hold ahead for a second.
+
+    None when Valkey does not tell.
+    """
     try:
-        return _count(tenant.pk, limit=0, n_requests=0).window.used
+        return _count(tenant.pk, limit=0, n_wanted=0, n_unused=0)[1].used
     except RedisError as error:
         _OUTAGE.tell(error)
         return None
 
 
-def _count(tenant_id: UUID, *, limit: int, n_requests: int) -> Rate:
+def _count(tenant_id: UUID, *, limit: int, n_wanted: int, n_unused: int) -> tuple[int, Window]:
+    """How many of those that are wanted fit and were counted, and the counters after that."""
     name = f"prelude:requests:{{{tenant_id}}}"  # braces: both counters in one slot of a cluster
-    counters, asked = [f"{name}:before", f"{name}:now"], [limit, WINDOW_SECONDS * 1_000, n_requests]
-    is_admitted, n_before, before_ms, n_now, now_ms = _script()(counters, asked)
-    return Rate(limit, Window(n_before, before_ms / 1_000, n_now, now_ms / 1_000), bool(is_admitted))
+    counters = [f"{name}:before", f"{name}:now"]
+    asked = [limit, request_windows.WINDOW_SECONDS * 1_000, n_wanted, n_unused]
+    n_granted, n_before, before_ms, n_now, now_ms = _script()(counters, asked)
+    return n_granted, Window(n_before, before_ms / 1_000, n_now, now_ms / 1_000)
 
 
 @cache

@@ -14,9 +14,9 @@ from rest_framework.test import APIClient
 from federation.models import PrefixVersion
 from tenants import scoping
 from tenants.models import Tenant, UsageDay
-from tenants.services import request_rate
+from tenants.services import request_rate, request_windows
 from tenants.services.request_counts import RequestCounts
-from tenants.services.request_rate import Window
+from tenants.services.request_windows import Window
 from tests.api.problems import assert_same_as_unknown, faults, problem
 from tests.factories import DatasetFactory, EnrolmentFactory, UsageDayFactory, ready_federation
 from tests.federation import rounds as steps
@@ -56,7 +56,7 @@ def test_answers_tell_what_is_left_errors_too(acme_client: APIClient, acme: Tena
     first, missing = acme_client.get("/api/v1/me"), acme_client.get("/api/v1/rounds/rnd_1")
     limit_told, left, reset = told(first)
     assert (limit_told, left) == (5, 4)
-    assert 0 < reset <= 2 * request_rate.WINDOW_SECONDS
+    assert 0 < reset <= 2 * request_windows.WINDOW_SECONDS
     problem(missing, 404, "not_found")
     assert told(missing)[1] == 3
 
@@ -64,7 +64,7 @@ def test_answers_tell_what_is_left_errors_too(acme_client: APIClient, acme: Tena
 def test_too_many_requests_are_429_until_retry_after(
     acme_client: APIClient, acme: Tenant, globex_client: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request_rate, "WINDOW_SECONDS", 2)
+    monkeypatch.setattr(request_windows, "WINDOW_SECONDS", 2)
     limit(acme, requests_per_minute=3)
     assert [acme_client.get("/api/v1/me").status_code for _ in range(3)] == [200] * 3
     refused = acme_client.get("/api/v1/me")
