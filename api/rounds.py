@@ -33,6 +33,8 @@ class RoundSerializer(RowSerializer[FederatedRound]):
     `context["measures"]` holds `measures.measure_rounds` of the rows.
     """
 
+    reads = ()
+
     id = PublicIdField(FederatedRound)
     federation = PublicIdField(Federation, source="federation_id")
     campaign = PublicIdField(Campaign, source="campaign_id", allow_null=True)
@@ -81,7 +83,7 @@ class RoundSerializer(RowSerializer[FederatedRound]):
         return self._measures(row).down_bytes
 
     def _measures(self, row: FederatedRound) -> measures.RoundMeasures:
-        measured: measures.RoundMeasures = self.context["measures"][row.pk]
+        measured: measures.RoundMeasures = self.context["measures"][row.id]
         return measured
 
 

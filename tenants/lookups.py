@@ -96,7 +96,7 @@ def _write(rows: "models.QuerySet[M]") -> _Written[M]:
 def pick(rows: "Callable[[], models.QuerySet[N]]", public_id: str) -> N:
     """The row of that name among those that a selector gives in the scope in force. Raises NotFound."""
     model, lookup = _lookup_among(rows)
-    found = lookup.find(model.key_from(public_id))
+    found: N | None = lookup.find(model.key_from(public_id))
     if found is None:
         raise NotFound(kind=str(model._meta.verbose_name), public_id=public_id)
     return found

@@ -116,7 +116,7 @@ class _Carrier:
                 raise
             connection.close()
             connection.ensure_connection()
-            context["cursor"].cursor = connection.create_cursor()  # type: ignore[attr-defined]  # not in the stubs
+            context["cursor"].cursor = connection.create_cursor()
             answer = execute(*message, many, context)
         context["cursor"].nextset()
         return answer

@@ -26,3 +26,8 @@ def new_client(tenant: Tenant | None, **terms: Any) -> APIClient:
     """HTTP with a key of its own."""
     with scoping.platform():
         return client_with(new_key(tenant=tenant, **terms).text)
+
+
+def get_remembered(client: APIClient, path: str = "/api/v1/me") -> Any:
+    """An answer to the client whose key the process has found often enough to remember it."""
+    return [client.get(path) for _ in range(3)][-1]

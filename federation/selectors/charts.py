@@ -115,7 +115,7 @@ def newest_round_with_losses(*, federation: Federation) -> FederatedRound | None
 def bytes_by_round(*, federation: Federation) -> BytesChart:
     """What each of the newest rounds moved."""
     rounds = FederatedRound.objects.filter(federation=federation)
-    newest = list(rounds.select_related("parent_version", "candidate_version").order_by("-number")[:MOST])
+    newest = list(rounds.order_by("-number")[:MOST])
     newest.reverse()
     measures = measure_rounds(newest)
     return BytesChart(

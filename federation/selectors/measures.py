@@ -4,20 +4,43 @@ A tenant's scope sees its own rows: then counts, bytes and scores are those of i
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, Final
 
-from django.db.models import Avg, Count, Min, Q, Sum
-from django.db.models.functions import Now
+from django.db import connection
+from django.db.models import Avg, Count, Min, Sum
 from django.utils import timezone
 
-from federation.models import Evaluation, FederatedRound, LocalRun, PrefixVersion, RoundEvent
+from federation.models import Evaluation, FederatedRound, PrefixVersion
 from federation.states import ROUND_LIVE, EvaluationState, RoundState
+from tenants import scoping
+from tenants.errors import ScopeMissing
 
-_N_STILL_ENDING = Count("id", filter=Q(stopping_until__gt=Now()))
+# Every attempt at a local run fetches the parent version, and an update comes up once; every attempt at scoring a
+# candidate fetches it. The wall shows a tenant its own rows alone, and what is asked here says so too.
+_MEASURES: Final = """SELECT run.federated_round_id, run.state, count(*),
+        count(*) FILTER (WHERE run.stopping_until > statement_timestamp()),
+        coalesce(sum(run.update_size_bytes), 0)::bigint,
+        (sum(run.attempt) * min(parent.broadcast_size_bytes))::bigint
+    FROM federation_localrun run
+        JOIN federation_federatedround round ON round.id = run.federated_round_id
+        JOIN federation_prefixversion parent ON parent.id = round.parent_version_id
+    WHERE run.federated_round_id = ANY(%s) AND (%s::uuid IS NULL OR run.tenant_id = %s)
+    GROUP BY 1, 2 ORDER BY 2;
+    SELECT round.id, count(*) FILTER (WHERE evaluation.stopping_until > statement_timestamp()),
+        (sum(evaluation.attempt) * min(candidate.size_bytes))::bigint
+    FROM federation_federatedround round
+        JOIN federation_prefixversion candidate ON candidate.id = round.candidate_version_id
+        JOIN federation_evaluation evaluation ON evaluation.version_id = candidate.id
+    WHERE round.id = ANY(%s) AND (%s::uuid IS NULL OR evaluation.tenant_id = %s)
+    GROUP BY 1;
+    SELECT federated_round_id, kind, happened_at
+    FROM federation_roundevent
+    WHERE federated_round_id = ANY(%s) AND tenant_id IS NULL AND kind LIKE 'round.%%'
+    ORDER BY id
+"""
 
 
 @dataclass
@@ -45,23 +68,23 @@ class VersionScores:
 
 
 def measure_rounds(rounds: Sequence[FederatedRound]) -> dict[object, RoundMeasures]:
-    """Measures by the rounds' keys. The rounds come with their versions loaded."""
-    measures: dict[object, RoundMeasures] = {one.pk: RoundMeasures() for one in rounds}
-    parents = {one.pk: one.parent_version.broadcast_size_bytes for one in rounds}
-    for group in _local_runs(rounds):
-        measured = measures[group["federated_round"]]
-        measured.n_local_runs[group["state"]] = group["n"]
-        measured.n_still_ending += group["n_still_ending"]
-        measured.up_bytes += group["up_bytes"] or 0
-        measured.down_bytes += parents[group["federated_round"]] * group["n_fetched"]
-    candidates = {one.pk: one.candidate_version.size_bytes for one in rounds if one.candidate_version}
-    for group in _evaluations(list(candidates)):
-        key = group["version__made_in_round"]
-        measures[key].n_still_ending += group["n_still_ending"]
-        measures[key].down_bytes += candidates[key] * group["n_fetched"]
-    moves = _moves(rounds)
+    """Measures by the rounds' keys: of what the scope in force sees, in one round trip. Raises ScopeMissing."""
+    measures: dict[object, RoundMeasures] = {one.id: RoundMeasures() for one in rounds}
+    runs, evaluations, moves = _asked(list(measures))
+    for key, state, n, n_still_ending, up_bytes, down_bytes in runs:
+        measured = measures[key]
+        measured.n_local_runs[state] = n
+        measured.n_still_ending += n_still_ending
+        measured.up_bytes += up_bytes
+        measured.down_bytes += down_bytes
+    for key, n_still_ending, down_bytes in evaluations:
+        measures[key].n_still_ending += n_still_ending
+        measures[key].down_bytes += down_bytes
+    moved: dict[object, list[tuple[str, datetime]]] = defaultdict(list)
+    for key, kind, at in moves:
+        moved[key].append((kind.removeprefix("round."), at))
     for one in rounds:
-        measures[one.pk].phase_seconds = _phase_seconds(one, moves[one.pk])
+        measures[one.id].phase_seconds = _phase_seconds(one, moved[one.id])
     return measures
 
 
@@ -77,27 +100,18 @@ def score_versions(versions: Sequence[PrefixVersion]) -> dict[object, VersionSco
     }
 
 
-def _local_runs(rounds: Sequence[FederatedRound]) -> Iterable[Mapping[str, Any]]:
-    """Every attempt fetches the parent version; an update comes up once."""
-    grouped = LocalRun.objects.filter(federated_round__in=rounds).values("federated_round", "state")
-    measured = grouped.annotate(n=Count("id"), up_bytes=Sum("update_size_bytes"), n_fetched=Sum("attempt"))
-    return measured.annotate(n_still_ending=_N_STILL_ENDING).order_by("state")
-
-
-def _evaluations(round_keys: Sequence[UUID]) -> Iterable[Mapping[str, Any]]:
-    """Every attempt at scoring a candidate fetches it."""
-    grouped = Evaluation.objects.filter(version__made_in_round__in=round_keys).values(
-        "version__made_in_round"
-    )
-    return grouped.annotate(n_fetched=Sum("attempt"), n_still_ending=_N_STILL_ENDING)
-
-
-def _moves(rounds: Sequence[FederatedRound]) -> dict[object, list[tuple[str, datetime]]]:
-    moves: dict[object, list[tuple[str, datetime]]] = defaultdict(list)
-    events = RoundEvent.objects.filter(federated_round__in=rounds, tenant=None, kind__startswith="round.")
-    for key, kind, at in events.order_by("id").values_list("federated_round", "kind", "happened_at"):
-        moves[key].append((kind.removeprefix("round."), at))
-    return moves
+def _asked(keys: list[object]) -> list[list[tuple[Any, ...]]]:
+    """The answers to the questions, which are sent together."""
+    scope = scoping.in_force()
+    if scope is None:
+        raise ScopeMissing()
+    tenant_id = scope.tenant_id
+    with connection.cursor() as cursor:
+        cursor.execute(_MEASURES, [keys, tenant_id, tenant_id, keys, tenant_id, tenant_id, keys])
+        answers = [cursor.fetchall()]
+        while cursor.nextset():
+            answers.append(cursor.fetchall())
+    return answers
 
 
 def _phase_seconds(federated_round: FederatedRound, moves: list[tuple[str, datetime]]) -> dict[str, float]:

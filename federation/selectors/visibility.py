@@ -59,8 +59,8 @@ def place(*, federation: Federation, tenant: Tenant) -> Enrolment:
 
 
 def rounds() -> QuerySet[FederatedRound]:
-    """Rounds of visible federations, with their versions."""
-    rows = FederatedRound.objects.select_related("parent_version", "candidate_version")
+    """Rounds of visible federations."""
+    rows = FederatedRound.objects.all()
     return rows if scoping.is_platform() else rows.filter(federation__in=_joined())
 
 

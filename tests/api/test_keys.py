@@ -14,7 +14,7 @@ from tenants.rights import OPERATOR_RIGHTS, ROLE_RIGHTS
 from tenants.states import Role
 from tests.api.problems import assert_same_as_unknown, faults, problem
 from tests.factories import ApiKeyFactory, MembershipFactory
-from tests.keys import client_with, new_client
+from tests.keys import client_with, get_remembered, new_client
 from tests.standing_clock import StandingClock
 
 pytestmark = pytest.mark.django_db
@@ -48,11 +48,6 @@ def shown(answer: Any) -> dict[str, Any]:
     return found
 
 
-def seen_often(client: APIClient) -> Any:
-    """The answer to a key that the process remembers by now."""
-    return [client.get(ME) for _ in range(3)][-1]
-
-
 def change(key_id: str, **values: object) -> None:
     """Another process changes the key's row."""
     with scoping.platform():
@@ -68,7 +63,7 @@ def test_a_key_is_shown_once_works_and_is_revoked(
     assert (listed["id"], listed["name"], listed["revoked_at"]) == (key["id"], "ci", None)
     client = client_with(key["key"])
     assert client.get(ME).json()["key"]["id"] == key["id"]
-    assert seen_often(client).status_code == 200
+    assert get_remembered(client).status_code == 200
     for _ in range(2):
         assert operator_client.delete(f"{keys}/{key['id']}").status_code == 204
     standing_clock.advance(1)
@@ -178,7 +173,7 @@ def test_a_members_own_key_follows_its_role_and_ends_with_the_membership(
     assert (key["member"], key["rights"]) == (member.public_id, sorted(ROLE_RIGHTS[Role.ENGINEER]))
     client = client_with(key["key"])
     path = f"/api/v1/tenants/{acme.public_id}/members/{member.public_id}"
-    assert seen_often(client).json()["rights"] == sorted(ROLE_RIGHTS[Role.ENGINEER])
+    assert get_remembered(client).json()["rights"] == sorted(ROLE_RIGHTS[Role.ENGINEER])
     assert acme_owner.put(path, {"role": "viewer"}, format="json").json()["role"] == "viewer"
     standing_clock.advance(1)
     assert client.get(ME).json()["rights"] == sorted(ROLE_RIGHTS[Role.VIEWER])
@@ -203,7 +198,7 @@ def test_a_key_ends_with_its_member_however_the_membership_goes(
 ) -> None:
     member = MembershipFactory.create(tenant=acme)
     client = new_client(acme, membership=member)
-    assert seen_often(client).status_code == 200
+    assert get_remembered(client).status_code == 200
     with scoping.platform():
         Membership.objects.filter(pk=member.pk).delete()
     standing_clock.advance(1)
@@ -226,7 +221,7 @@ def test_an_expired_a_revoked_and_an_unknown_key_are_refused_alike(
         (revoked, {"revoked_at": timezone.now()}),
     ):
         client = client_with(key["key"])
-        assert seen_often(client).status_code == 200
+        assert get_remembered(client).status_code == 200
         change(key["id"], **change_made)
         standing_clock.advance(1)
         refused.append(client.get(ME))

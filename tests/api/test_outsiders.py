@@ -27,6 +27,7 @@ from tests.factories import (
     WebhookDeliveryFactory,
     ready_federation,
 )
+from tests.keys import get_remembered
 
 pytestmark = pytest.mark.django_db
 
@@ -110,11 +111,11 @@ def test_it_takes_the_same_work_to_find_that_nothing_is_there(
     """The same statements in the same order, each by the same index: there is no more that could take longer."""
     real = {name: row.public_id for name, row in of_acme.items()}
     unknown = {name: f"{row.id_prefix}_{'0' * 26}" for name, row in of_acme.items()}
-    globex_client.get("/api/v1/me")  # the key's first use of the minute is noted
+    get_remembered(globex_client)
     hidden, missing = statements(globex_client, real), statements(globex_client, unknown)
     assert len(hidden) > 20
     for name, asked in hidden.items():
-        assert len(asked) > 1, name
+        assert asked, name
         assert asked == missing[name], name
 
 

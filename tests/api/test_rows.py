@@ -92,7 +92,13 @@ def test_a_row_without_some_of_its_values() -> None:
 def test_a_row_with_what_was_measured_of_it() -> None:
     one = FederatedRoundFactory.create()
     LocalRunFactory.create(federated_round=one)
-    assert_same(RoundSerializer, one, measures=measures.measure_rounds([one]))
+    context = {"measures": measures.measure_rounds([one])}
+    assert_same(RoundSerializer, one, **context)
+    [found] = rows.of_a_list(type(one)._base_manager.filter(pk=one.pk), RoundSerializer)
+    assert isinstance(found, tuple)
+    one.refresh_from_db()
+    assert measures.measure_rounds([found])[one.id].n_local_runs == {"queued": 1}  # type: ignore[list-item]
+    assert RoundSerializer(found, context=context).data == RoundSerializer(one, context=context).data
 
 
 def test_a_row_with_parts_of_its_own() -> None:

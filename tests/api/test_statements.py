@@ -9,26 +9,64 @@ from redis import Redis
 from rest_framework.test import APIClient
 
 from tenants.models import Tenant
-from tests.factories import DatasetFactory
+from tests.factories import DatasetFactory, EnrolmentFactory, FederatedRoundFactory
+from tests.keys import get_remembered
+from tests.standing_clock import StandingClock
 from tests.tenants.test_limits import limit
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_reading_a_row_asks_for_the_key_and_for_the_row_and_counts_once(
-    acme_client: APIClient, acme: Tenant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limit(acme, requests_per_minute=100)
-    path = f"/api/v1/datasets/{DatasetFactory.create(tenant=acme).public_id}"
-    assert acme_client.get(path).status_code == 200  # notes the key's use
-    commands = []
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What Valkey was sent."""
+    sent = []
     execute: Any = Redis.execute_command
 
     def told(client: Redis, *words: object, **options: object) -> object:
-        commands.append(words[0])
+        sent.append(words[0])
         return execute(client, *words, **options)
 
     monkeypatch.setattr(Redis, "execute_command", told)
+    return sent
+
+
+def test_reading_a_row_asks_for_the_key_and_for_the_row_and_counts_once(
+    acme_client: APIClient, acme: Tenant, standing_clock: StandingClock, commands: list[object]
+) -> None:
+    limit(acme, requests_per_minute=100)
+    path = f"/api/v1/datasets/{DatasetFactory.create(tenant=acme).public_id}"
+    assert get_remembered(acme_client, path).status_code == 200
+    standing_clock.advance(1)
+    commands.clear()
     with CaptureQueriesContext(connection) as captured:
         assert acme_client.get(path).status_code == 200
     assert (len(captured), commands) == (2, ["EVALSHA"])
+
+
+def test_of_a_busy_tenant_a_row_is_asked_for_alone(
+    acme_client: APIClient, acme: Tenant, commands: list[object]
+) -> None:
+    limit(acme, requests_per_minute=100)
+    path = f"/api/v1/datasets/{DatasetFactory.create(tenant=acme).public_id}"
+    assert get_remembered(acme_client, path).status_code == 200  # counted as 1 and 2, and the next as 4
+    acme_client.get(path)
+    commands.clear()
+    with CaptureQueriesContext(connection) as captured:
+        assert acme_client.get(path).status_code == 200
+    assert (len(captured), commands) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("path", "n_statements"), [("rounds/{round}", 2), ("federations/{federation}/rounds", 3)]
+)
+def test_rounds_are_asked_for_with_all_that_is_measured_in_two_statements(
+    acme_client: APIClient, acme: Tenant, path: str, n_statements: int
+) -> None:
+    enrolment = EnrolmentFactory.create(tenant=acme)
+    one = FederatedRoundFactory.create(parent_version__federation=enrolment.federation)
+    path = path.format(round=one.public_id, federation=one.federation.public_id)
+    get_remembered(acme_client, f"/api/v1/{path}")
+    with CaptureQueriesContext(connection) as captured:
+        assert acme_client.get(f"/api/v1/{path}").status_code == 200
+    assert len(captured) == n_statements

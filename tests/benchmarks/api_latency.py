@@ -203,9 +203,9 @@ def measure(platform: Served, n_requests: int) -> list[Endpoint]:
             chosen = draw.choices(platform.requests[endpoint.name], k=n_requests)
             api = (endpoint.api, [(path, key) for path, _, key in chosen])
             bare = (endpoint.bare, [(bare_path, key) for _, bare_path, key in chosen])
-            for side, block in (api, bare) if turn % 2 else (bare, api):
+            for side, requests in (api, bare) if turn % 2 else (bare, api):
                 plan.append(side if turn else Side())
-                blocks.append(block)
+                blocks.append(requests)
     servers = json.dumps(platform.servers)
     client = [sys.executable, "-m", "tests.benchmarks.load", str(platform.port), servers]
     done = subprocess.run(client, input=json.dumps(blocks), check=True, stdout=subprocess.PIPE, text=True)
