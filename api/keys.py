@@ -134,7 +134,7 @@ class OneKey(KeyView):
 
     @operation("revoke_key", tag="keys", status=204)
     def delete(self, _: Request) -> Response:
-        """Revoke a key at once; revoking it again changes nothing."""
+        """Revoke a key: it opens nothing within a second; revoking it again changes nothing."""
         revoke_api_key(key=self.key)
         return Response(status=204)
 

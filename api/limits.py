@@ -127,7 +127,7 @@ class Limits(LimitsView):
     @operation("set_limits", tag="limits", body=NewLimitsSerializer, answer=LimitsSerializer)
     @conditional
     def put(self, _: Request) -> Response:
-        """Set all limits; they hold from the next request on."""
+        """Set all limits; they hold within a second."""
         set_limits(limits=self.limits, **self.body(NewLimitsSerializer))
         return Response(self.representation())
 

@@ -76,6 +76,7 @@ def _write(rows: "models.QuerySet[M]") -> _Written[M]:
     statement, parameters = compiler.as_sql()
     scope = scoping.in_force()
     tenant_id = scope and scope.tenant_id
+    converters = compiler.get_converters([column for column, *_ in compiler.select])
     columns = compiler.klass_info["select_fields"]
     names = [compiler.select[column][0].target.attname for column in columns]
     related = get_related_populators(  # type: ignore[call-arg]  # the stubs are of a later Django
@@ -83,7 +84,7 @@ def _write(rows: "models.QuerySet[M]") -> _Written[M]:
     )
 
     def make(found: list[tuple[Any, ...]]) -> M:
-        values = next(compiler.results_iter([found]))
+        [values] = compiler.apply_converters(found, converters)
         row: M = compiler.klass_info["model"].from_db("default", names, values[: len(names)])
         for one in related:
             one.populate(values, row)

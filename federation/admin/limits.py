@@ -37,7 +37,7 @@ def _amount(*, least: int = 0) -> forms.IntegerField:
 class LimitsForm(ServiceForm):
     """All limits of one tenant."""
 
-    explanation = "They hold from the next request on. An empty field is no limit."
+    explanation = "They hold within a second. An empty field is no limit."
     submit_label = "Set limits"
 
     tenant = row_choice()
@@ -62,7 +62,7 @@ class LimitsForm(ServiceForm):
 
     def told(self, row: Any) -> str:
         """Say whose limits were set."""
-        return f"The limits of {row.tenant} hold from its next request on."
+        return f"The limits of {row.tenant} hold within a second."
 
 
 @admin.register(TenantLimits)

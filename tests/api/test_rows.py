@@ -97,7 +97,7 @@ def test_a_row_with_what_was_measured_of_it() -> None:
     [found] = rows.of_a_list(type(one)._base_manager.filter(pk=one.pk), RoundSerializer)
     assert isinstance(found, tuple)
     one.refresh_from_db()
-    assert measures.measure_rounds([found])[one.id].n_local_runs == {"queued": 1}  # type: ignore[list-item]
+    assert measures.measure_rounds([found])[one.id].n_local_runs == {"queued": 1}
     assert RoundSerializer(found, context=context).data == RoundSerializer(one, context=context).data
 
 

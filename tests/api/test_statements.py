@@ -60,7 +60,7 @@ def test_of_a_busy_tenant_a_row_is_asked_for_alone(
 @pytest.mark.parametrize(
     ("path", "n_statements"), [("rounds/{round}", 2), ("federations/{federation}/rounds", 3)]
 )
-def test_rounds_are_asked_for_with_all_that_is_measured_in_two_statements(
+def test_all_that_is_measured_of_rounds_is_asked_for_in_one_message(
     acme_client: APIClient, acme: Tenant, path: str, n_statements: int
 ) -> None:
     enrolment = EnrolmentFactory.create(tenant=acme)

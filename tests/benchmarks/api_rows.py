@@ -37,7 +37,6 @@ from tests.factories import (
     FederatedRoundFactory,
     FederationFactory,
     LocalRunFactory,
-    PrefixVersionFactory,
     RoundEventFactory,
 )
 
@@ -143,8 +142,14 @@ def make_rounds(made: Made, federation: Federation) -> list[FederatedRound]:
 
 def _version(federation: Federation, number: int, parent: PrefixVersion | None) -> PrefixVersion:
     """A version without bytes in storage."""
-    return PrefixVersionFactory.build(
-        federation=federation, number=number, parent=parent, sha256="a" * 64, size_bytes=10_000
+    sizes = {"size_bytes": 10_000, "broadcast_size_bytes": 10_000}
+    return PrefixVersion(
+        federation=federation,
+        number=number,
+        parent=parent,
+        sha256="a" * 64,
+        broadcast_sha256="a" * 64,
+        **sizes,
     )
 
 

@@ -20,7 +20,7 @@ def test_each_tenant_finds_its_own_row_and_the_platform_all(acme: Tenant, globex
             assert pick(selectors.tenants, own.public_id) == own
             for selector, row in ((selectors.datasets, rows[other]), (selectors.tenants, other)):
                 with pytest.raises(NotFound):
-                    pick(selector, row.public_id)  # type: ignore[type-var]  # a selector of either
+                    pick(selector, row.public_id)
         with scoping.platform():
             assert pick(selectors.datasets, rows[other].public_id) == rows[other]
 
