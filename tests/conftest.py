@@ -4,12 +4,14 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from django.core.management import call_command
 from django.test import TransactionTestCase
 from pytest_django import DjangoDbBlocker
+from redis import Redis
 from rest_framework.test import APIClient
 
 from api import rates
@@ -90,6 +92,20 @@ def standing_clock(monkeypatch: pytest.MonkeyPatch) -> StandingClock:
     monkeypatch.setattr(api_keys, "OPEN_KEYS", OpenKeys(clock))
     monkeypatch.setattr(request_rate, "LEASES", Leases(clock))
     return clock
+
+
+@pytest.fixture
+def valkey_commands(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What Valkey was sent."""
+    sent = []
+    execute: Any = Redis.execute_command
+
+    def told(client: Redis, *words: object, **options: object) -> object:
+        sent.append(words[0])
+        return execute(client, *words, **options)
+
+    monkeypatch.setattr(Redis, "execute_command", told)
+    return sent
 
 
 @pytest.fixture

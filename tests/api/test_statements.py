@@ -1,11 +1,8 @@
 """How often a request waits for the database and for Valkey: that is most of what a small read takes."""
 
-from typing import Any
-
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from redis import Redis
 from rest_framework.test import APIClient
 
 from tenants.models import Tenant
@@ -17,44 +14,30 @@ from tests.tenants.test_limits import limit
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What Valkey was sent."""
-    sent = []
-    execute: Any = Redis.execute_command
-
-    def told(client: Redis, *words: object, **options: object) -> object:
-        sent.append(words[0])
-        return execute(client, *words, **options)
-
-    monkeypatch.setattr(Redis, "execute_command", told)
-    return sent
-
-
 def test_reading_a_row_asks_for_the_key_and_for_the_row_and_counts_once(
-    acme_client: APIClient, acme: Tenant, standing_clock: StandingClock, commands: list[object]
+    acme_client: APIClient, acme: Tenant, standing_clock: StandingClock, valkey_commands: list[object]
 ) -> None:
     limit(acme, requests_per_minute=100)
     path = f"/api/v1/datasets/{DatasetFactory.create(tenant=acme).public_id}"
     assert get_remembered(acme_client, path).status_code == 200
     standing_clock.advance(1)
-    commands.clear()
+    valkey_commands.clear()
     with CaptureQueriesContext(connection) as captured:
         assert acme_client.get(path).status_code == 200
-    assert (len(captured), commands) == (2, ["EVALSHA"])
+    assert (len(captured), valkey_commands) == (2, ["EVALSHA"])
 
 
 def test_of_a_busy_tenant_a_row_is_asked_for_alone(
-    acme_client: APIClient, acme: Tenant, commands: list[object]
+    acme_client: APIClient, acme: Tenant, valkey_commands: list[object]
 ) -> None:
     limit(acme, requests_per_minute=100)
     path = f"/api/v1/datasets/{DatasetFactory.create(tenant=acme).public_id}"
     assert get_remembered(acme_client, path).status_code == 200  # counted as 1 and 2, and the next as 4
     acme_client.get(path)
-    commands.clear()
+    valkey_commands.clear()
     with CaptureQueriesContext(connection) as captured:
         assert acme_client.get(path).status_code == 200
-    assert (len(captured), commands) == (1, [])
+    assert (len(captured), valkey_commands) == (1, [])
 
 
 @pytest.mark.parametrize(

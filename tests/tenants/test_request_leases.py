@@ -1,9 +1,6 @@
 """Requests that are counted ahead: fewer commands, and never more requests than the limit."""
 
-from typing import Any
-
 import pytest
-from redis import Redis
 
 from tenants.models import Tenant
 from tenants.services import request_leases, request_rate
@@ -13,20 +10,6 @@ from tests.standing_clock import StandingClock
 from tests.tenants.test_limits import limit
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def commands(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """What Valkey was sent."""
-    sent = []
-    execute: Any = Redis.execute_command
-
-    def told(client: Redis, *words: object, **options: object) -> object:
-        sent.append(words[0])
-        return execute(client, *words, **options)
-
-    monkeypatch.setattr(Redis, "execute_command", told)
-    return sent
 
 
 def hit(tenant: Tenant) -> Rate:
@@ -49,20 +32,22 @@ def busy(platform_scope: None, acme: Tenant) -> Tenant:
 
 
 def test_a_busy_tenants_requests_take_few_commands_and_are_all_counted(
-    busy: Tenant, commands: list[object]
+    busy: Tenant, valkey_commands: list[object]
 ) -> None:
     rates = [hit(busy) for _ in range(127)]
-    assert commands == ["EVALSHA"] * 7  # 1, 2, 4, … 64
+    assert valkey_commands == ["EVALSHA"] * 7  # 1, 2, 4, … 64
     assert [rate.n_left for rate in rates] == [999 - n for n in range(127)]
     assert all(rate.is_admitted for rate in rates)
     assert request_rate.n_used(busy) == 127
 
 
-def test_a_lease_has_a_bound(busy: Tenant, commands: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_has_a_bound(
+    busy: Tenant, valkey_commands: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(request_leases, "MOST_REQUESTS", 4)
     for _ in range(15):
         hit(busy)
-    assert len(commands) == 5  # 1, 2, 4, 4, 4
+    assert len(valkey_commands) == 5  # 1, 2, 4, 4, 4
 
 
 def test_who_asks_seldom_has_each_request_counted_as_it_comes(
@@ -75,13 +60,14 @@ def test_who_asks_seldom_has_each_request_counted_as_it_comes(
 
 
 def test_what_a_tenant_did_not_use_is_given_back_with_its_next_request(
-    busy: Tenant, standing_clock: StandingClock
+    busy: Tenant, standing_clock: StandingClock, valkey_commands: list[object]
 ) -> None:
     for _ in range(5):
         hit(busy)
     assert request_rate.n_used(busy) == 7  # 1, 2, 4, of which two are used
     standing_clock.advance(LEASE_SECONDS)
-    assert hit(busy).n_left == 994
+    valkey_commands.clear()
+    assert (hit(busy).n_left, valkey_commands) == (994, ["EVALSHA"])
     assert request_rate.n_used(busy) == 7  # 5, and a lease of two as was used of the last one
 
 
