@@ -20,6 +20,7 @@ from tenants.models import ApiKey, Tenant
 from tenants.services.api_keys import revoke_api_key
 from tests.api.problems import faults, problem
 from tests.factories import EnrolmentFactory, FederatedRoundFactory, RoundEventFactory, ready_federation
+from tests.standing_clock import StandingClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
 STREAM = "/api/v1/events/stream"
@@ -135,11 +136,12 @@ def test_no_transaction_is_open_while_a_stream_waits(
     assert next(live).startswith(b"id: ")
 
 
-def test_a_revoked_key_ends_its_stream(live: Iterator[bytes]) -> None:
+def test_a_revoked_key_ends_its_stream(live: Iterator[bytes], standing_clock: StandingClock) -> None:
     RoundEventFactory.create()
     next(live)
     with scoping.platform():
         revoke_api_key(key=ApiKey.objects.get())
+    standing_clock.advance(1)
     RoundEventFactory.create()
     assert list(live) == []
 
