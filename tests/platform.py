@@ -30,14 +30,23 @@ GOOD = ["great", "lovely", "fine", "superb", "happy"]
 BAD = ["awful", "dreadful", "poor", "sad", "broken"]
 
 
-def specification(*, n_steps: int = 6, quorum: int = 2, learning_rate: float = 0.01) -> dict[str, Any]:
+PREFIX = {
+    "kind": "prefix",
+    "n_virtual_tokens": 4,
+    "start_text": "A short review says whether it was good.",
+}
+
+
+def specification(
+    *,
+    method: Mapping[str, Any] = PREFIX,
+    n_steps: int = 6,
+    quorum: int = 2,
+    learning_rate: float = 0.01,
+) -> dict[str, Any]:
     """A label task that a two-layer model trains on in a blink."""
     return {
-        "method": {
-            "kind": "prefix",
-            "n_virtual_tokens": 4,
-            "start_text": "A short review says whether it was good.",
-        },
+        "method": method,
         "task": {
             "kind": "label",
             "template": "{text}\nSentiment:",

@@ -53,6 +53,23 @@ def archive_of(platform: RunningPlatform, version: dict[str, Any]) -> tuple[byte
     return response.content, dict(response.headers)
 
 
+def assert_same_score_elsewhere(
+    platform: RunningPlatform, version: dict[str, Any], place: int, directory: Path
+) -> None:
+    """A process that knows nothing of the project finds the score that a tenant was told of a version."""
+    (directory / "archive.zip").write_bytes(archive_of(platform, version)[0])
+    held_out = select_held_out(io.BytesIO(reviews(place).encode()), "jsonl", n=20)
+    (directory / "rows.jsonl").write_text("\n".join(json.dumps(as_row(row)) for row in held_out))
+    script = directory / "score.py"
+    script.write_text((PROJECT / "tests/score_with_peft.py").read_text())
+    command = [sys.executable, "-I", str(script), "archive.zip", str(platform.base_directory), "rows.jsonl"]
+    done = subprocess.run(command, cwd=directory, env={"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    [reported] = get(platform.tenants[place].client, f"evaluations?version={version['id']}")["results"]
+    assert reported["n_rows"] == len(held_out)
+    assert float(done.stdout) == pytest.approx(reported["accuracy"])
+
+
 def test_rounds_end_published_and_versions_count_up(
     platform: RunningPlatform, two_rounds: dict[str, Any]
 ) -> None:
@@ -107,29 +124,8 @@ def test_the_archive_gives_the_reported_score_with_plain_peft_elsewhere(
     platform: RunningPlatform, two_rounds: dict[str, Any], tmp_path: Path
 ) -> None:
     version = versions_of(platform, two_rounds["federation"])[-1]
-    (tmp_path / "prefix.zip").write_bytes(archive_of(platform, version)[0])
-    for seed, tenant in enumerate(platform.tenants):
-        held_out = select_held_out(io.BytesIO(reviews(seed).encode()), "jsonl", n=20)
-        rows = "\n".join(json.dumps(as_row(row)) for row in held_out)
-        (tmp_path / "rows.jsonl").write_text(rows)
-        script = tmp_path / "score.py"
-        script.write_text((PROJECT / "tests/score_with_peft.py").read_text())
-        command = [
-            sys.executable,
-            "-I",
-            str(script),
-            "prefix.zip",
-            str(platform.base_directory),
-            "rows.jsonl",
-        ]
-        done = subprocess.run(
-            command, cwd=tmp_path, env={"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        path = f"evaluations?version={version['id']}"
-        [reported] = [row for row in get(tenant.client, path)["results"] if row["version"] == version["id"]]
-        assert reported["n_rows"] == len(held_out)
-        assert float(done.stdout) == pytest.approx(reported["accuracy"])
+    for place in range(len(platform.tenants)):
+        assert_same_score_elsewhere(platform, version, place, tmp_path)
 
 
 def test_the_base_model_on_disk_is_what_was_registered(
@@ -148,15 +144,18 @@ def test_the_second_job_of_a_worker_does_not_load_the_base_again(
     assert loaded == [False] * 3
 
 
-def _wait_for_training(platform: RunningPlatform, started: dict[str, Any]) -> None:
+def _wait_for_training(platform: RunningPlatform, started: dict[str, Any], *, n_runs: int = 1) -> None:
     give_up_at = time.monotonic() + 60
     while time.monotonic() < give_up_at:
-        if any(
-            run["state"] == "running" and run["progress"].get("step") for run in runs_of(platform, started)
-        ):
+        in_training = [
+            run
+            for run in runs_of(platform, started)
+            if run["state"] == "running" and run["progress"].get("step")
+        ]
+        if len(in_training) >= n_runs:
             return
         time.sleep(0.02)
-    pytest.fail("no local run was seen in training")
+    pytest.fail(f"not {n_runs} local runs were seen in training")
 
 
 def test_a_round_survives_kill_9_of_every_training_worker_with_the_same_prefix(
@@ -187,6 +186,85 @@ def test_cancel_reaches_a_running_worker(platform: RunningPlatform) -> None:
     assert {run["state"] for run in runs_of(platform, started)} == {"canceled"}
     quick = platform.make_federation("after the cancel")  # a worker is free again
     assert platform.finish_round(platform.start_round(quick), seconds=60)["state"] == "published"
+
+
+def test_a_round_of_whole_models_survives_kill_9_of_a_training_worker_in_mid_run(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    federation = platform.make_federation(
+        "whole models", method={"kind": "full"}, n_steps=400, learning_rate=1e-4
+    )
+    started = platform.start_round(federation)
+    _wait_for_training(platform, started, n_runs=2)  # both workers are in mid-run
+    os.kill(platform.platform.pids("gpu1")[0], signal.SIGKILL)
+    ended = platform.finish_round(started, seconds=180)
+
+    assert ended["state"] == "published"
+    runs = runs_of(platform, ended)
+    assert [run["state"] for run in runs] == ["accepted"] * 3
+    assert sorted(run["attempt"] for run in runs) == [1, 1, 2]
+    start, published = versions_of(platform, federation)
+    assert published["is_published"]
+    assert published["sha256"] != start["sha256"]
+    files = zipfile.ZipFile(io.BytesIO(archive_of(platform, published)[0]))
+    assert {"config.json", "model.safetensors"} < set(files.namelist())
+    assert_same_score_elsewhere(platform, published, 0, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def lora_campaign(platform: RunningPlatform) -> dict[str, Any]:
+    """A federation of another method after a campaign, with the campaign as the API tells it."""
+    federation = platform.make_federation("campaign", method={"kind": "lora", "rank": 4}, learning_rate=0.05)
+    started = post(platform.operator, f"federations/{federation['id']}/campaigns", {"n_rounds": 4})
+    path = f"campaigns/{started['id']}"
+    ended = platform.wait_for(path, lambda found: found["finished_at"] is not None, seconds=120)
+    return {"federation": federation, "campaign": ended}
+
+
+def test_a_campaign_of_another_method_ends_with_its_best_version_published(
+    platform: RunningPlatform, lora_campaign: dict[str, Any], tmp_path: Path
+) -> None:
+    campaign = lora_campaign["campaign"]
+    assert (campaign["state"], campaign["n_ended_rounds"]) == ("completed", 4)
+    versions = versions_of(platform, lora_campaign["federation"])
+    assert [version["number"] for version in versions] == [0, 1, 2, 3, 4]
+    scores = [_mean_score(platform, version) for version in versions]
+    best = scores.index(max(scores))  # the first: one that is as good is kept
+    assert best > 0
+    assert [version["is_published"] for version in versions] == [
+        number == best for number in range(len(versions))
+    ]
+    assert campaign["best_version"] == versions[best]["id"]
+    assert_same_score_elsewhere(platform, versions[best], 0, tmp_path)
+
+
+def _mean_score(platform: RunningPlatform, version: dict[str, Any]) -> float:
+    """Over the tenants, whose updates all have the same weight."""
+    found = [
+        get(tenant.client, f"evaluations?version={version['id']}")["results"] for tenant in platform.tenants
+    ]
+    return sum(float(row["accuracy"]) for [row] in found) / len(found)
+
+
+def test_a_campaign_is_canceled_as_one_and_leaves_its_federation_free(
+    platform: RunningPlatform, lora_campaign: dict[str, Any]
+) -> None:
+    federation = lora_campaign["federation"]
+    path = f"federations/{federation['id']}/campaigns"
+    before = get(platform.operator, f"federations/{federation['id']}/published")
+    started = post(platform.operator, path, {"n_rounds": 1_000})
+    campaign = f"campaigns/{started['id']}"
+    platform.wait_for(campaign, lambda found: found["n_ended_rounds"] > 0 and found["live_round"] is not None)
+    canceled = post(platform.operator, f"{campaign}/cancel", {})
+
+    assert canceled["state"] == "canceled"
+    assert canceled["n_rounds_by_state"]["canceled"] == 1
+    assert canceled["live_round"] is None
+    after = get(platform.operator, f"federations/{federation['id']}/published")
+    assert after["version"] in (before["version"], canceled["best_version"])
+    alone = platform.finish_round(platform.start_round(federation))
+    assert alone["campaign"] is None
+    assert get(platform.operator, campaign)["n_ended_rounds"] == canceled["n_ended_rounds"]
 
 
 def test_a_schedule_opens_a_round_by_itself(platform: RunningPlatform) -> None:
