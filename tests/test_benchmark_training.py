@@ -24,4 +24,4 @@ def test_all_contenders_end_with_the_same_loss(tmp_path: Path) -> None:
         # The same batches in the same order: what is left is rounding.
         assert losses[Contender.LOOP] == pytest.approx(losses[Contender.PRELUDE], rel=1e-3)
     assert all(len(turns) == 1 for turns in found["turns"].values())
-    assert all(n_bytes > 0 for n_bytes in found["peak_bytes"].values())
+    assert all(turn["peak_bytes"] > 0 for [turn] in found["turns"].values())

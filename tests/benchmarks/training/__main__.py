@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -94,7 +95,7 @@ def parse() -> argparse.Namespace:
     """The command's words."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a model of two layers, one turn")
-    parser.add_argument("--turns", type=int, default=N_TURNS)
+    parser.add_argument("--turns", type=int, choices=range(1, 100), default=N_TURNS, metavar="N")
     parser.add_argument("--threads", type=int, default=1, help="of each contender")
     parser.add_argument(
         "--var", type=Path, default=PROJECT / "var", help="where the demo keeps its downloads"
@@ -104,27 +105,23 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure, show and write; a contender that ends elsewhere than Prelude fails it."""
+    """Measure, write as it goes, and show; a contender that ends elsewhere than Prelude fails it."""
     arguments, console = parse(), Console()
     place = arguments.output / "training"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     task = quick_task(place) if arguments.quick else demo_task(arguments.var)
-    found = measure(
-        task,
-        place,
-        n_turns=1 if arguments.quick else arguments.turns,
-        n_threads=arguments.threads,
-        say=lambda text: console.print(text, highlight=False, markup=False),
-    )
+    n_turns = 1 if arguments.quick else arguments.turns
+    say = partial(console.print, highlight=False, markup=False)
+    for found in measure(task, place, n_turns=n_turns, n_threads=arguments.threads, say=say):
+        report.write_json(arguments.output / "training.json", found, machine=machine())
+        (arguments.output / "training.md").write_text(report.markdown(found, machine=machine()))
     table = Table(*report.COLUMNS)
     for row in report.rows(found):
         table.add_row(*row)
     console.print(table)
     for line in (*report.verdicts(found), *report.strays(found)):
         console.print(line, highlight=False, markup=False)
-    report.write_json(arguments.output / "training.json", found, machine=machine())
-    (arguments.output / "training.md").write_text(report.markdown(found, machine=machine()))
     if report.strays(found):
         sys.exit("Not comparable: the contenders did not end with the same loss.")
 

@@ -45,10 +45,16 @@ MODULES: Final[Mapping[Contender, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Turn:
-    """One training run, from the rows' texts to the trained prefix; the processor's seconds are all threads'."""
+    """One training run, from the rows' texts to the trained prefix; the processor's seconds are all threads'.
+
+    `peak_bytes` is the most memory that the contender has had until then, on the device or else resident; `n_tokens`
+    is what it trained on, where it counts them.
+    """
 
     seconds: float
     cpu_seconds: float
+    peak_bytes: int
+    n_tokens: int | None = None
 
 
 class ContenderFailed(Exception):
@@ -77,14 +83,8 @@ class Process:
         self.facts = self._read()
 
     def take_turn(self) -> Turn:
-        """Train once."""
+        """Train once; then the prefix lies beside the task."""
         return Turn(**self._ask("turn"))
-
-    def end(self) -> dict[str, Any]:
-        """Let it write down its prefix and go. Returns what it knows at the end: `peak_bytes` and more."""
-        answer = self._ask("end")
-        self._process.wait(60)
-        return answer
 
     def kill(self) -> None:
         """End it, whatever it does."""

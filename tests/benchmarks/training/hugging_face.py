@@ -48,7 +48,7 @@ class HuggingFace:
             self._prefix.copy_(self._start)
         return timed(lambda: self._train(n_steps))
 
-    def summary(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, int]:
         """The device's peak, or this process's."""
         return {"peak_bytes": peak_bytes()}
 

@@ -115,7 +115,7 @@ class Loop:
         """One training run."""
         return timed(lambda: self.run(n_steps))
 
-    def summary(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, int]:
         """The device's peak, or this process's."""
         return {"peak_bytes": peak_bytes()}
 

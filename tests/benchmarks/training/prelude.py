@@ -61,8 +61,8 @@ class PreludeEngine:
         (ended_at, cpu_ended_at) = ended[0]
         return ended_at - started_at, cpu_ended_at - cpu_started_at
 
-    def summary(self) -> dict[str, Any]:
-        """The trainer's own figures: the base model in float32 for close calls is in the peak."""
+    def figures(self) -> dict[str, int]:
+        """The trainer's own: the base model in float32 for close calls is in the peak."""
         return {"peak_bytes": self._metrics["peak_memory_bytes"], "n_tokens": self._metrics["n_tokens"]}
 
     def save(self, path: Path) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.training.contenders import START, TITLES, Contender, Turn
-from tests.benchmarks.training.measuring import Measurement
+from tests.benchmarks.training.measuring import MEBIBYTE, Measurement
 
-MEBIBYTE: Final = 2**20
 COLUMNS: Final = (
     "contender",
     "tokens/s: median (min – max)",
@@ -50,7 +49,7 @@ def _row(found: Measurement, contender: Contender) -> tuple[str, ...]:
         f"{statistics.median(turn.seconds for turn in turns):.1f}",
         _spread(ratios(found, contender), ".2f"),
         f"{statistics.median(ratios(found, contender, is_processor_time=True)):.2f}",
-        f"{found.peak_bytes[contender] / MEBIBYTE:.0f}",
+        f"{turns[-1].peak_bytes / MEBIBYTE:.0f}",
         f"{found.losses[contender]:.3f}",
     )
 

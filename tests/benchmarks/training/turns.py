@@ -48,12 +48,12 @@ class Engine(Protocol):
     """What trains."""
 
     def facts(self) -> dict[str, Any]:
-        """What the benchmark has to know of it once it is loaded."""
+        """What the benchmark has to know of it once it is warm."""
 
     def train(self, n_steps: int) -> tuple[float, float]:
         """Trains the start prefix on the first rows; returns seconds and processor seconds."""
 
-    def summary(self) -> dict[str, Any]:
+    def figures(self) -> dict[str, int]:
         """`peak_bytes`, the most memory that it has had, on the device or else resident; and what else counts."""
 
     def save(self, path: Path) -> None:
@@ -95,13 +95,10 @@ def serve(engine_from: Callable[[argparse.Namespace, Task], Engine]) -> None:
     engine = engine_from(arguments, task)
     engine.train(N_WARM_UP_STEPS)
     _answer(answers, engine.facts())
-    for line in sys.stdin:
-        if line.strip() == "end":
-            engine.save(arguments.place / f"{arguments.contender}.safetensors")
-            _answer(answers, engine.summary())
-            return
+    for _turn in sys.stdin:
         seconds, cpu_seconds = engine.train(task.specification["training"]["n_steps"])
-        _answer(answers, {"seconds": seconds, "cpu_seconds": cpu_seconds})
+        engine.save(arguments.place / f"{arguments.contender}.safetensors")
+        _answer(answers, {"seconds": seconds, "cpu_seconds": cpu_seconds, **engine.figures()})
 
 
 def _answer(answers: TextIO, content: Mapping[str, Any]) -> None:
