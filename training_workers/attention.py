@@ -7,6 +7,7 @@ bfloat16 pays, stay as they are.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -57,4 +58,14 @@ def _attention(
 
 
 AttentionInterface.register(NAME, _attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def _mask(*shape: Any, **options: Any) -> Tensor | None:
+    """What is added to scores, float32: of a boolean one torch would make that again in every layer."""
+    visible = sdpa_mask(*shape, **options)
+    if visible is None:
+        return None
+    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, float("-inf"))
+
+
+AttentionMaskInterface.register(NAME, _mask)

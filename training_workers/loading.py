@@ -26,6 +26,7 @@ from training_workers.base_models import BaseModelFacts, inspect_directory
 from training_workers.data import Batch, TokenExample, encode, label_word_tokens, make_batch
 from training_workers.errors import BaseModelBroken, SpecificationInvalid, TaskUnsupported
 from training_workers.examples.rows import Example
+from training_workers.padding import leaving_out_padding
 from training_workers.readouts import LabelReadout, Readout, TokenReadout, text_embeddings
 from training_workers.runtime import Runtime
 
@@ -85,13 +86,14 @@ class BaseModel:
         n_rows, n_columns = batch.input_ids.shape
         mask = torch.cat([batch.attention_mask.new_ones(n_rows, n_before), batch.attention_mask], dim=1)
         positions = torch.arange(n_before, n_before + n_columns, device=mask.device).expand(n_rows, -1)
-        output = self.model.base_model(
-            input_ids=batch.input_ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
+        with leaving_out_padding(self.model, batch.attention_mask):
+            output = self.model.base_model(
+                input_ids=batch.input_ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+            )
         hidden: Tensor = output.last_hidden_state
         return hidden
 
@@ -101,9 +103,10 @@ class BaseModel:
         embeddings = torch.cat([prompt.to(own.dtype).expand(n_rows, -1, -1), own], dim=1)
         mask = torch.cat([batch.attention_mask.new_ones(n_rows, n_before), batch.attention_mask], dim=1)
         positions = torch.arange(embeddings.shape[1], device=mask.device).expand(n_rows, -1)
-        output = self.model.base_model(
-            inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
-        )
+        with leaving_out_padding(self.model, mask):
+            output = self.model.base_model(
+                inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
+            )
         hidden: Tensor = output.last_hidden_state[:, n_before:]
         return hidden
 

@@ -1,12 +1,14 @@
 """Attention in float32 within a bfloat16 model: the same attention, for any number of heads, masked or not."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 
 from tests.training_workers.conftest import CPU_BFLOAT16, CPU_FLOAT32
 from training_workers.attention import NAME
@@ -43,6 +45,23 @@ def test_it_is_torchs_attention_in_float32(n_kv_heads: int, is_masked: bool) -> 
     gradients = torch.autograd.grad(found.float().square().sum(), leaves)
     expected_gradients = torch.autograd.grad(expected.square().sum(), leaves)
     torch.testing.assert_close(gradients, expected_gradients, rtol=0.02, atol=0.02)
+
+
+def test_its_mask_is_ready_to_be_added_in_every_layer() -> None:
+    kept = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]], dtype=torch.bool)
+    sizes: dict[str, Any] = {
+        "batch_size": 2,
+        "q_length": 4,
+        "kv_length": 6,
+        "q_offset": 2,
+        "attention_mask": kept,
+    }
+    visible = sdpa_mask(**sizes)
+    assert visible is not None
+    added = AttentionMaskInterface()[NAME](**sizes)  # type: ignore[no-untyped-call]
+    assert added.dtype == torch.float32
+    assert torch.equal(added == 0, visible)
+    assert torch.equal(added == float("-inf"), ~visible)
 
 
 def test_a_bfloat16_model_on_a_processor_attends_in_float32(tiny_directory: Path) -> None:
