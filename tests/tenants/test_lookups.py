@@ -9,7 +9,7 @@ from tenants import scoping, selectors
 from tenants.errors import NotFound
 from tenants.lookups import pick
 from tenants.models import Tenant
-from tests.factories import DatasetFactory, EnrolmentFactory, FederatedRoundFactory
+from tests.factories import DatasetFactory, EnrolmentFactory, FederatedRoundFactory, LocalRunFactory
 
 
 def test_each_tenant_finds_its_own_row_and_the_platform_all(acme: Tenant, globex: Tenant) -> None:
@@ -46,12 +46,11 @@ def test_what_a_tenant_takes_part_in_decides_as_it_stands(acme: Tenant, globex: 
 def test_a_row_is_whole_and_comes_with_what_the_selector_loads(
     platform_scope: None, django_assert_num_queries: Any
 ) -> None:
-    one = FederatedRoundFactory.create()
-    pick(visibility.rounds, one.public_id)
+    one = LocalRunFactory.create()
+    pick(visibility.local_runs, one.public_id)
     with django_assert_num_queries(1):
-        found = pick(visibility.rounds, one.public_id)
-        assert found.parent_version == one.parent_version
-        assert found.candidate_version is None
+        found = pick(visibility.local_runs, one.public_id)
+        assert found.federated_round == one.federated_round
     assert not found.get_deferred_fields()
     one.refresh_from_db()
     for field in one._meta.concrete_fields:
