@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NamedTuple
 
 from celery import shared_task
 from django.conf import settings
@@ -12,30 +13,31 @@ from django.conf import settings
 from federation import dispatch
 from federation.models import Campaign, FederatedRound
 from federation.services import aggregating, campaigns, rounds
-from federation.services.aggregating import AggregationPlan
+from federation.services.aggregating import AggregationPlan, CheckPlan
 from tenants import scoping
 from tenants.errors import LeaseLost
 from tenants.failpoints import FailPoint, reach
 
 _NAME = f"{socket.gethostname()}:{os.getpid()}"
-_NEEDED = ("federation__base_model", "parent_version")
+_NEEDED = ("federation__base_model", "parent_version", "incumbent_version", "candidate_version")
 
 
 @shared_task(name=dispatch.ADVANCE)
 def advance(round_id: str) -> None:
     """Judge a round's submitted updates and take its next step if it is due; a message too many changes nothing."""
-    while _check_updates(round_id):
+    look = _look(round_id)
+    while look.checks:
+        reach(FailPoint.CHECK_BEGUN)
+        verdicts = aggregating.judge(look.checks)
+        with scoping.platform():
+            aggregating.record_verdicts(verdicts=verdicts)
         reach(FailPoint.VERDICT_COMMITTED)
-    with scoping.platform():
-        federated_round = _pick(round_id)
-        rounds.close_training(federated_round=federated_round)
-        rounds.conclude(federated_round=federated_round)
-        plan = aggregating.begin_aggregation(federated_round=federated_round, owner=_NAME)
-    if plan is not None:
+        look = _look(round_id)
+    if look.aggregation is not None:
         reach(FailPoint.AGGREGATION_PLANNED)
         with suppress(LeaseLost):  # it was canceled meanwhile, or another coordinator has taken it over
-            _aggregate(federated_round, plan)
-    reach(FailPoint.ROUND_CONCLUDED, federated_round.state)
+            _aggregate(look.federated_round, look.aggregation)
+    reach(FailPoint.ROUND_CONCLUDED, look.federated_round.state)
 
 
 def _aggregate(federated_round: FederatedRound, plan: AggregationPlan) -> None:
@@ -66,18 +68,21 @@ def advance_campaign(campaign_id: str) -> None:
         campaigns.advance(campaign=Campaign.pick(Campaign.objects.select_related("federation"), campaign_id))
 
 
-def _check_updates(round_id: str) -> bool:
-    """Judge updates that were submitted until now; whether there were any."""
-    with scoping.platform():
-        plans = aggregating.plan_checks(federated_round=_pick(round_id))
-    if not plans:
-        return False
-    reach(FailPoint.CHECK_BEGUN)
-    verdicts = aggregating.judge(plans)
-    with scoping.platform():
-        aggregating.record_verdicts(verdicts=verdicts)
-    return True
+class _Look(NamedTuple):
+    """A round, and what is to be done for it outside of any transaction."""
+
+    federated_round: FederatedRound
+    checks: list[CheckPlan]
+    aggregation: AggregationPlan | None
 
 
-def _pick(round_id: str) -> FederatedRound:
-    return FederatedRound.pick(FederatedRound.objects.select_related(*_NEEDED), round_id)
+def _look(round_id: str) -> _Look:
+    """Find the updates that wait to be judged; where none does, let the round take the step that is due."""
+    with scoping.platform():
+        federated_round = FederatedRound.pick(FederatedRound.objects.select_related(*_NEEDED), round_id)
+        if checks := aggregating.plan_checks(federated_round=federated_round):
+            return _Look(federated_round, checks, None)
+        rounds.close_training(federated_round=federated_round)
+        rounds.conclude(federated_round=federated_round)
+        plan = aggregating.begin_aggregation(federated_round=federated_round, owner=_NAME)
+        return _Look(federated_round, [], plan)

@@ -6,21 +6,21 @@ claim, and a write that names an older one is refused. Times are the database's,
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import cache
-from typing import ClassVar, Self, TypeVar
-from uuid import UUID
+from typing import Any, ClassVar, Final, Self
 
 from django.conf import settings
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import connection, models, transaction
 from django.db.models import F, Q
+from django.db.models.expressions import DatabaseDefault
 from django.db.models.functions import Now
 
 from tenants.errors import LeaseLost
-from tenants.lookups import Lookup
 from tenants.transitions import Stateful
 
-Claimed = TypeVar("Claimed", bound="Leased")
+Call = tuple[str, Sequence[Any]]
+"""SQL and its parameters."""
+NOTHING: Final[Call] = ("SELECT", ())  # no columns
 _NOBODYS: dict[str, object] = {"lease_owner": "", "lease_expires_at": None, "claimed_at": None}
 
 
@@ -69,8 +69,6 @@ class Leased(Holdable):
     """A row that a training worker works on, for as long as its lease lasts."""
 
     waiting_state: ClassVar[str]  # in which it may be claimed; may be the one in which it is held
-    blank_at_claim: ClassVar[Mapping[str, object]] = {}  # what an attempt before may have left, begun anew
-    loaded_with: ClassVar[tuple[str, ...]] = ()  # related rows that a worker reads while no scope is in force
 
     claimed_at = models.DateTimeField(
         null=True, blank=True, help_text="When the attempt that holds it began."
@@ -87,25 +85,6 @@ class Leased(Holdable):
     class Meta:
         abstract = True
 
-    @property
-    def fetched_bytes(self) -> int:
-        """The size of the version that each attempt fetches."""
-        return 0
-
-    @classmethod
-    def claim(cls, pk: UUID, *, owner: str) -> Self:
-        """Take the work if it waits and nobody holds it. Raises LeaseLost when there is nothing to take."""
-        statement, values, lookup = _claim_of(cls)
-        n_claimed, row = lookup.find_changed(
-            statement, [owner, timedelta(seconds=settings.LEASE_SECONDS), *values, pk], pk
-        )
-        if row is None:
-            raise cls.DoesNotExist()
-        claimed: Self = row
-        if n_claimed != 1:
-            raise LeaseLost(public_id=claimed.public_id, attempt=claimed.attempt + 1)
-        return claimed
-
     @classmethod
     def overdue(cls) -> models.QuerySet[Self]:
         """Rows that wait although their message was sent long ago; each re-send doubles the patience, to 64 times."""
@@ -116,44 +95,48 @@ class Leased(Holdable):
             late |= due & (Q(n_sent=doublings + 1) if doublings < 6 else Q(n_sent__gt=doublings))
         return cls._base_manager.filter(late, state=cls.waiting_state, lease_expires_at=None)
 
-    def end_held(self, target: str, *, reason: str = "", **changes: object) -> timedelta:
-        """Move the row to `target` as the attempt that holds it, in one statement; returns for how long it was held.
+    def end_held(self, target: str, *, reason: str = "", charge: Call = NOTHING, **changes: object) -> None:
+        """Move the row to `target` as the attempt that holds it, record the move and charge for it, in one statement.
 
-        Raises LeaseLost when the row is no longer held, and the model's conflict error for a move that is not allowed.
+        `charge` is SQL that knows how long it was held as `lasted`. Raises LeaseLost when the row is no longer held: it
+        is of no use to this attempt then; and the model's conflict error for a move that is not allowed.
         """
         if target not in self.transitions[self.running_state]:
             raise self.conflict(target)
         written = {"state": target, "state_reason": reason, **_NOBODYS, **changes}
         moments = ["state_changed_at", *(() if self.transitions[target] else ("finished_at",))]
-        lasted = self._write_held(written, moments)
         for name, value in written.items():
             setattr(self, name, value)
         self._forget_times()
-        self._record_move(self.running_state)
-        return lasted
+        self._write_held(written, moments, charge)
 
-    def _write_held(self, written: Mapping[str, object], moments: Sequence[str]) -> timedelta:
+    def _write_held(self, written: Mapping[str, object], moments: Sequence[str], charge: Call) -> None:
         fields = [self._meta.get_field(name) for name in written]
         columns = [f'"{field.column}" = %s' for field in fields]  # type: ignore[union-attr]
         columns += [f"{name} = statement_timestamp()" for name in moments]
+        event = self.event_of_move(self.running_state)
+        record, recorded = _insertion(event) if event else NOTHING
+        called, given = charge
         table = self._meta.db_table
-        # The sub-select is there for the old value of `claimed_at`: it is what the fencing token is compared with.
+        # The old value of `claimed_at` is what the time is counted from.
         statement = f"""
-            UPDATE {table} AS ended SET {", ".join(columns)} FROM (
+            WITH held AS (
                 SELECT id, claimed_at FROM {table}
                 WHERE id = %s AND state = %s AND attempt = %s AND lease_expires_at IS NOT NULL FOR NO KEY UPDATE
-            ) AS held WHERE ended.id = held.id RETURNING statement_timestamp() - held.claimed_at
+            ), ended AS (
+                UPDATE {table} AS row SET {", ".join(columns)} FROM held WHERE row.id = held.id
+                RETURNING coalesce(statement_timestamp() - held.claimed_at, interval '0') AS lasted
+            ), recorded AS ({record} FROM ended)
+            {called} FROM ended
         """  # noqa: S608 - names of the model's own
         values = [
             field.get_db_prep_save(value, connection)  # type: ignore[union-attr]
             for field, value in zip(fields, written.values(), strict=True)
         ]
         with connection.cursor() as cursor:
-            cursor.execute(statement, [*values, self.pk, self.running_state, self.attempt])
-            found = cursor.fetchone()
-        if found is None:
-            raise LeaseLost(public_id=self.public_id, attempt=self.attempt)
-        return found[0] or timedelta()
+            cursor.execute(statement, [self.pk, self.running_state, self.attempt, *values, *recorded, *given])
+            if cursor.fetchone() is None:
+                raise LeaseLost(public_id=self.public_id, attempt=self.attempt)
 
     def end_attempt(self, target: str, *, reason: str = "", **changes: object) -> timedelta:
         """Move the row to `target` and take it from whoever holds it. Returns for how long it was held."""
@@ -195,20 +178,14 @@ class Leased(Holdable):
         return found or timedelta()
 
 
-@cache
-def _claim_of(model: type[Claimed]) -> tuple[str, list[object], Lookup[Claimed]]:
-    """The statement that claims a row of the model, its last values but the key, and how the row is then read."""
-    blank = {model._meta.get_field(name): value for name, value in model.blank_at_claim.items()}
-    columns = "".join(f", {field.column} = %s" for field in blank)  # type: ignore[union-attr]
-    statement = f"""
-        UPDATE {model._meta.db_table} SET attempt = attempt + 1, lease_owner = %s,
-            lease_expires_at = statement_timestamp() + %s, claimed_at = statement_timestamp(), state = %s{columns}
-        WHERE state = %s AND lease_expires_at IS NULL AND id = %s
-    """  # noqa: S608 - names of the model's own
-    values = [field.get_db_prep_save(value, connection) for field, value in blank.items()]  # type: ignore[union-attr]
-    rows = model._base_manager.select_related(*model.loaded_with)
-    return (
-        statement,
-        [model.running_state, *values, model.waiting_state],
-        Lookup(lambda key: rows.filter(pk=key)),
-    )
+def _insertion(made: models.Model) -> Call:
+    """A new row's INSERT by a SELECT that lacks its FROM; what the database is to give is left to it."""
+    values = {
+        field: value
+        for field in made._meta.concrete_fields
+        if (value := getattr(made, field.attname)) is not None and not isinstance(value, DatabaseDefault)
+    }
+    columns = ", ".join(f'"{field.column}"' for field in values)
+    places = ", ".join(["%s"] * len(values))
+    prepared = [field.get_db_prep_save(value, connection) for field, value in values.items()]
+    return f"INSERT INTO {made._meta.db_table} ({columns}) SELECT {places}", prepared

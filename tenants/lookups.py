@@ -1,6 +1,6 @@
 """One row by its key, asked for so often that Django writes the SQL once: that takes longer than the answer does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
@@ -52,16 +52,6 @@ class Lookup(Generic[M]):
             cursor.execute(written.statement, written.parameters_for(key))
             found = list(cursor.fetchall())
         return written.make(found) if found else None
-
-    def find_changed(self, change: str, given: Sequence[Any], key: UUID) -> tuple[int, M | None]:
-        """Carry out a statement that changes rows, in the scope in force; how many, and the row as it then is."""
-        written = self._in_scope()
-        with connection.cursor() as cursor:
-            cursor.execute(f"{change}; {written.statement}", [*given, *written.parameters_for(key)])
-            n_changed = cursor.rowcount
-            cursor.nextset()
-            found = list(cursor.fetchall())
-        return n_changed, written.make(found) if found else None
 
     def _in_scope(self) -> _Written[M]:
         is_platform = scoping.is_platform()

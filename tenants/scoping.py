@@ -155,11 +155,12 @@ def _enter(scope: Scope) -> Iterator[None]:
 
 
 def ask_platform(statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """The rows that one statement finds in the platform's scope, in one round trip.
+    """The rows that one statement finds in the platform's scope, in one round trip, and in a transaction of its own.
 
     The scope travels with the statement: PostgreSQL runs what one message holds as one transaction. It goes back to
-    what it was for the case that a longer one is open. The statement reads. Where Django would first ask whether the
-    connection still lives, it answers that too: one that is lost is opened anew, and asked again.
+    what it was for the case that a longer one is open. Where Django would first ask whether the connection still lives,
+    it answers that too: one that is lost is opened anew, and asked again. So the statement reads, or what it writes may
+    be written twice.
     """
     is_first = _take_over_health_check()
     try:

@@ -22,6 +22,7 @@ from tenants import scoping
 from tenants.models import Dataset, Tenant
 from tenants.services import datasets
 from tenants.states import DatasetState
+from tests.claims import claim
 from tests.factories import DatasetFactory
 from tests.keys import new_key
 from tests.pgbouncer import N_SERVER_CONNECTIONS, running_pooler
@@ -107,7 +108,7 @@ def work(side: Side, seen: Seen) -> None:
     dataset = side.waiting.pop()
     scope = partial(scoping.tenant, side.tenant.id)
     with scope():
-        claimed = Dataset.claim(dataset.pk, owner="worker")
+        claimed = claim(Dataset, dataset.pk, owner="worker")
     perform(Attempt(claimed, scope), look_and_accept)
     (backend, *shown), between = answers
     assert (shown, between) == ([[side.tenant.id], [side.tenant.id]], NOTHING)

@@ -12,7 +12,6 @@ from celery import shared_task
 from federation.models import BaseModel, Evaluation, Federation, LocalRun, PersonalPrefix
 from federation.services.claiming import claim_next
 from tenants import dispatch, scoping
-from tenants.errors import LeaseLost
 from tenants.failpoints import FailPoint, reach
 from tenants.leases import Leased
 from tenants.models import Dataset, TenantOwned
@@ -42,7 +41,7 @@ def work_on_next() -> None:
     """Do the work that waits, piece by piece, each in the scope of the tenant that it belongs to."""
     reach(FailPoint.RECEIVED)
     over_at = time.monotonic() + TURN_SECONDS
-    row = _claim(wakes_next=True)
+    row = claim_next(owner=WORKER_NAME, wakes_next=True)
     if row is None:
         log.info("nothing_to_claim")  # a message too many
     while row is not None:
@@ -51,16 +50,7 @@ def work_on_next() -> None:
         if time.monotonic() >= over_at:
             dispatch.wake_any()
             return
-        row = _claim()
-
-
-def _claim(*, wakes_next: bool = False) -> Leased | None:
-    while True:
-        try:
-            with scoping.platform():
-                return claim_next(owner=WORKER_NAME, wakes_next=wakes_next)
-        except LeaseLost:  # it was canceled in this very moment
-            continue
+        row = claim_next(owner=WORKER_NAME)
 
 
 def _scope_of(row: Leased) -> Callable[[], AbstractContextManager[None]]:

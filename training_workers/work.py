@@ -1,7 +1,7 @@
 """What each kind of work is: rows to a job for the resident trainer, the trainer's answer to a service."""
 
 import json
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from federation.services import (
     personal_prefixes,
     residuals,
 )
-from federation.states import EvaluationState, PersonalRule
+from federation.states import PersonalRule
 from tenants import scoping, storage
 from tenants.models import Dataset
 from tenants.services import datasets
@@ -78,9 +78,7 @@ def validate_dataset(attempt: Attempt[Dataset]) -> None:
 def train(attempt: Attempt[LocalRun]) -> None:
     """One tenant's local training: the parent version and sampled rows in, the change of the prefix out."""
     local_run = attempt.row
-    with scoping.reading(local_run.tenant_id):
-        measured = _score_before(local_run)
-        residual = _residual(local_run)
+    measured, residual = local_run.parent_score, _residual(local_run)
     parent = local_run.federated_round.parent_version
     # Where tenants train from something else than the version, its score comes from its own evaluation alone.
     is_version = parent.broadcast_sha256 == parent.sha256
@@ -88,7 +86,7 @@ def train(attempt: Attempt[LocalRun]) -> None:
     job["examples"] = _training_rows(attempt, job["specification"], job["seed"])
     if job["evaluate_after"]:
         job["held_out"] = _held_out_rows(attempt, local_run.dataset, job["specification"])
-    blobs = {"state": storage.get(parent.broadcast_sha256, max_bytes=parent.broadcast_size_bytes)}
+    blobs = {"state": _fetched(parent.broadcast_sha256, parent.broadcast_size_bytes)}
     answer = _run(attempt, job, blobs if residual is None else {**blobs, "residual": residual})
     metrics = {**answer.result["metrics"], "base_loaded": answer.result["base_loaded"]}
     with attempt.scope():
@@ -110,7 +108,7 @@ def evaluate(attempt: Attempt[Evaluation]) -> None:
     federation, version = evaluation.federation, evaluation.version
     job = {"kind": "evaluate", "base": _base(federation), "specification": federation.specification}
     job["held_out"] = _held_out_rows(attempt, evaluation.dataset, federation.specification)
-    blobs = {"state": storage.get(version.sha256, max_bytes=version.size_bytes)} if version else {}
+    blobs = {"state": _fetched(version.sha256, version.size_bytes)} if version else {}
     score = _run(attempt, job, blobs).result
     with attempt.scope():
         evaluations.complete_evaluation(
@@ -124,7 +122,7 @@ def grow(attempt: Attempt[PersonalPrefix]) -> None:
     version, specification = personal_prefix.version, personal_prefix.rules.as_json()
     job: dict[str, Any] = {"base": _base(personal_prefix.federation), "specification": specification}
     job["held_out"] = _held_out_rows(attempt, personal_prefix.dataset, specification)
-    blobs = {"state": storage.get(version.sha256, max_bytes=version.size_bytes)}
+    blobs = {"state": _fetched(version.sha256, version.size_bytes)}
     by_rule = _find_prior if personal_prefix.rule == PersonalRule.PRIOR else _train_personal
     content, scores = by_rule(attempt, job, blobs)
     with personal_prefixes.stored(personal_prefix, content) as blob_name, attempt.scope():
@@ -162,23 +160,18 @@ def _find_prior(
     return json.dumps(prior).encode(), {"shared": shared, "personal": personal}
 
 
-def _score_before(local_run: LocalRun) -> dict[str, Any] | None:
-    """The parent version's score on the tenant's held-out rows, if it is known: nobody measures it twice."""
-    federated_round = local_run.federated_round
-    measured = Evaluation.objects.filter(
-        federation=federated_round.federation,
-        version=federated_round.parent_version,
-        dataset=local_run.dataset,
-        state=EvaluationState.COMPLETED,
-    )
-    found = measured.first()
-    return None if found is None else {name: getattr(found, name) for name in ("accuracy", "loss", "n_rows")}
+@lru_cache(maxsize=1)
+def _fetched(sha256: str, size_bytes: int) -> bytes:
+    """A version's bytes: a round's tenants come one after the other, and all begin with the same ones."""
+    return storage.get(sha256, max_bytes=size_bytes)
 
 
 def _residual(local_run: LocalRun) -> bytes | None:
     """What the tenant's last accepted upload left out, where the federation has error feedback."""
-    has_feedback = local_run.federated_round.federation.rules.upload.error_feedback
-    return residuals.read_last(local_run=local_run) if has_feedback else None
+    if not local_run.federated_round.federation.rules.upload.error_feedback:
+        return None
+    with scoping.reading(local_run.tenant_id):
+        return residuals.read_last(local_run=local_run)
 
 
 def _train_job(local_run: LocalRun, *, is_measured: bool) -> dict[str, Any]:

@@ -70,7 +70,6 @@ class Federation(Leased):
     id_prefix = "fed"
     waiting_state = FederationState.PREPARING
     running_state = FederationState.PREPARING
-    loaded_with = ("base_model",)
     transitions = FEDERATION_TRANSITIONS
 
     name = models.CharField(max_length=200)

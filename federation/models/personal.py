@@ -28,7 +28,6 @@ class PersonalPrefix(TenantOwned, Leased):
     id_prefix = "ppx"
     waiting_state = PersonalPrefixState.QUEUED
     running_state = PersonalPrefixState.RUNNING
-    loaded_with = ("tenant", "dataset__tenant", "federation__base_model", "version")
     transitions = PERSONAL_PREFIX_TRANSITIONS
 
     federation = models.ForeignKey(Federation, on_delete=models.PROTECT, related_name="personal_prefixes")
@@ -81,10 +80,6 @@ class PersonalPrefix(TenantOwned, Leased):
 
     def __str__(self) -> str:
         return f"{self.tenant}, {self.rule} from {self.version}"
-
-    @property
-    def fetched_bytes(self) -> int:
-        return self.version.size_bytes
 
     @property
     def encryption_context(self) -> str:

@@ -1,9 +1,7 @@
 """Rounds, the tenants' local runs within them, evaluations of versions, and the events of all these."""
 
-from collections.abc import Mapping
 from datetime import timedelta
-from typing import ClassVar, Final, Self
-from uuid import UUID
+from typing import Any, Final, Self
 
 from django.conf import settings
 from django.db import models
@@ -33,6 +31,7 @@ from tenants.leases import Holdable, Leased
 from tenants.models import Dataset, Tenant, TenantOwned
 
 LOCAL_RUN_STOPPED: Final = "local_run.stopped"
+_UNCHANGING: Final = ("federation", "parent_version", "incumbent_version", "candidate_version")
 
 
 class FederatedRound(Holdable):
@@ -95,6 +94,14 @@ class FederatedRound(Holdable):
             fields=["attempt"]
         )  # the row is locked: no other attempt begins before the commit
 
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        """What was read of versions and of the federation's specification is kept: they never change."""
+        known = {name: row for name, row in self._state.fields_cache.items() if name in _UNCHANGING}
+        super().refresh_from_db(*args, **kwargs)
+        for name, row in known.items():
+            if row is not None and row.pk == getattr(self, f"{name}_id"):
+                setattr(self, name, row)
+
     def conflict(self, target: str) -> RoundStateConflict:
         return RoundStateConflict(round_id=self.public_id, state=self.state, wanted=target)
 
@@ -110,13 +117,6 @@ class LocalRun(TenantOwned, Leased):
     id_prefix = "run"
     waiting_state = LocalRunState.QUEUED
     running_state = LocalRunState.RUNNING
-    blank_at_claim: ClassVar[Mapping[str, object]] = {"progress": {}, "history": []}
-    loaded_with = (
-        "tenant",
-        "dataset__tenant",
-        "federated_round__federation__base_model",
-        "federated_round__parent_version",
-    )
     transitions = LOCAL_RUN_TRANSITIONS
 
     federated_round = models.ForeignKey(FederatedRound, on_delete=models.PROTECT, related_name="local_runs")
@@ -131,6 +131,9 @@ class LocalRun(TenantOwned, Leased):
     update_size_bytes = models.PositiveBigIntegerField(null=True, blank=True)
     rejection_code = models.CharField(max_length=64, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    # What a claim brings along: how the parent version scores on the tenant's held-out rows, where that is known.
+    parent_score: dict[str, Any] | None = None
 
     class Meta:
         verbose_name = "local run"
@@ -148,19 +151,8 @@ class LocalRun(TenantOwned, Leased):
     def __str__(self) -> str:
         return f"{self.tenant}, {self.federated_round}"
 
-    @property
-    def fetched_bytes(self) -> int:
-        return self.federated_round.parent_version.broadcast_size_bytes
-
     def conflict(self, target: str) -> LocalRunStateConflict:
         return LocalRunStateConflict(local_run_id=self.public_id, state=self.state, wanted=target)
-
-    @classmethod
-    def claim(cls, pk: UUID, *, owner: str) -> Self:
-        """Take the run, begin its progress anew, and record who has it. Raises LeaseLost."""
-        local_run = super().claim(pk, owner=owner)
-        local_run._event(LocalRunState.QUEUED, f"Attempt {local_run.attempt} began.").save(force_insert=True)
-        return local_run
 
     def event_of_move(self, origin: str) -> "RoundEvent":
         return self._event(origin, self.state_reason)
@@ -190,7 +182,6 @@ class Evaluation(TenantOwned, Leased):
     id_prefix = "evl"
     waiting_state = EvaluationState.QUEUED
     running_state = EvaluationState.RUNNING
-    loaded_with = ("dataset__tenant", "federation__base_model", "version")
     transitions = EVALUATION_TRANSITIONS
 
     federation = models.ForeignKey(Federation, on_delete=models.PROTECT, related_name="evaluations")
@@ -231,10 +222,6 @@ class Evaluation(TenantOwned, Leased):
 
     def __str__(self) -> str:
         return f"{self.version or 'base model'} at {self.tenant}"
-
-    @property
-    def fetched_bytes(self) -> int:
-        return self.version.size_bytes if self.version else 0
 
     def conflict(self, target: str) -> EvaluationStateConflict:
         return EvaluationStateConflict(evaluation_id=self.public_id, state=self.state, wanted=target)

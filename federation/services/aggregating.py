@@ -50,7 +50,9 @@ class Verdict:
 
 
 def plan_checks(*, federated_round: FederatedRound) -> list[CheckPlan]:
-    """What to judge the round's next submitted updates by; empty when none waits."""
+    """What to judge the round's next submitted updates by; empty when none waits, as after the training."""
+    if federated_round.state != RoundState.TRAINING:
+        return []
     submitted = LocalRun.objects.filter(federated_round=federated_round, state=LocalRunState.SUBMITTED)
     waiting = list(submitted.select_related("tenant").order_by("pk")[:CHECKED_TOGETHER])
     return _plans(federated_round, waiting) if waiting else []
@@ -247,7 +249,7 @@ def _stage_update(sha256: str, parent: Stored, directory: str, beat: Beat) -> Pa
 
 def adopt(*, federated_round: FederatedRound, outcome: Outcome) -> None:
     """Make the candidate a version to be evaluated, or end the round. Raises LeaseLost for a stale attempt."""
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         federated_round.lock_held()
         made = outcome.made
         if isinstance(made, PreludeError):

@@ -25,7 +25,7 @@ def request(*, federation: Federation, version: PrefixVersion | None, datasets: 
 
     One that was given up or cut off by its round's end is asked for anew: later rounds compare with this version.
     """
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         asked = Evaluation.objects.exclude(state__in=EVALUATION_GIVEN_UP).filter(
             federation=federation, version=version, dataset__in=datasets
         )

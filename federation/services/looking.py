@@ -18,25 +18,8 @@ GATHER_SECONDS: Final = 1.0  # in which further updates may come in that are che
 # Of updates that wait to be checked the first one's message stands for all: whoever checks looks again afterwards,
 # until it finds none, so that what was committed before that look is found by it, and what was committed later found
 # no older one that waited.
-_AFTER_RUN: Final = """
-    SELECT
-        EXISTS (SELECT FROM federation_localrun WHERE federated_round_id = %s AND state IN ('queued', 'running')),
-        EXISTS (
-            SELECT FROM federation_localrun own WHERE own.id = %s AND own.state = 'submitted' AND NOT EXISTS (
-                SELECT FROM federation_localrun older
-                WHERE older.federated_round_id = own.federated_round_id AND older.state = 'submitted'
-                    AND (older.state_changed_at, older.id) < (own.state_changed_at, own.id)
-            )
-        )
-"""
-_AFTER_SCORE: Final = """
-    SELECT id FROM federation_federatedround round
-    WHERE state = 'evaluating' AND %s IN (candidate_version_id, incumbent_version_id) AND NOT EXISTS (
-        SELECT FROM federation_evaluation
-        WHERE version_id IN (round.candidate_version_id, round.incumbent_version_id) AND finished_at IS NULL
-            AND dataset_id IN (SELECT dataset_id FROM federation_localrun WHERE federated_round_id = round.id)
-    )
-"""
+_AFTER_RUN: Final = "SELECT is_training, is_first_to_check FROM federation_look_after_run(%s, %s)"
+_AFTER_SCORE: Final = "SELECT federation_look_after_score(%s)"
 
 
 def after_run(local_run: LocalRun) -> None:
@@ -44,7 +27,7 @@ def after_run(local_run: LocalRun) -> None:
 
     def look() -> None:
         federated_round = FederatedRound(pk=local_run.federated_round_id)
-        [(is_training, is_first)] = scoping.ask_platform(_AFTER_RUN, [federated_round.pk, local_run.pk])
+        [(is_training, is_first)] = scoping.ask_platform(_AFTER_RUN, [local_run.pk, federated_round.pk])
         if not is_training:
             coordinator.advance(federated_round, about=SUBMITTED)
         elif is_first:

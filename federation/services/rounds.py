@@ -174,7 +174,7 @@ def close_training(*, federated_round: FederatedRound) -> None:
     """
     if not _may_move(federated_round, RoundState.TRAINING, _unfinished_runs(federated_round)):
         return
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         federated_round.lock()
         if federated_round.state != RoundState.TRAINING:
             return
@@ -246,7 +246,7 @@ def conclude(*, federated_round: FederatedRound) -> None:
     unfinished = _unfinished_evaluations(federated_round)
     if not _may_move(federated_round, RoundState.EVALUATING, unfinished):
         return
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         federated_round.lock()
         if federated_round.state != RoundState.EVALUATING:
             return

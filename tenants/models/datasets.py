@@ -15,7 +15,6 @@ class Dataset(TenantOwned, Leased):
     id_prefix = "dst"
     waiting_state = DatasetState.VALIDATING
     running_state = DatasetState.VALIDATING
-    loaded_with = ("tenant",)
     transitions = DATASET_TRANSITIONS  # type: ignore[assignment]
 
     name = models.CharField(max_length=200)

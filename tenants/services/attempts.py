@@ -1,28 +1,17 @@
-"""Attempts at the training side's work, begun and ended; what they took is charged to the tenant that they were for."""
+"""Attempts at the training side's work, ended; what they took is charged to the tenant that they were for."""
 
 from collections.abc import Iterable
 from datetime import timedelta
-from typing import TypeVar
 from uuid import UUID
 
 from django.db import transaction
 from django.db.models import F
 
 from tenants import dispatch
-from tenants.leases import Leased
+from tenants.leases import NOTHING, Leased
 from tenants.models import TenantLimits, TenantOwned
 from tenants.services import usage
 from tenants.services.usage import Amount
-
-Row = TypeVar("Row", bound=Leased)
-
-
-def begin(model: type[Row], pk: UUID, *, owner: str) -> Row:
-    """Claim the work for a worker, and charge the version that it fetches. Raises LeaseLost."""
-    row = model.claim(pk, owner=owner)
-    if isinstance(row, TenantOwned):
-        usage.add({row.tenant_id: Amount(sent_bytes=row.fetched_bytes)})
-    return row
 
 
 def end(row: Leased, target: str, *, reason: str = "", received_bytes: int = 0, **changes: object) -> None:
@@ -30,9 +19,10 @@ def end(row: Leased, target: str, *, reason: str = "", received_bytes: int = 0, 
 
     Whoever ends an attempt looks for other work next: a place that this one held under a limit needs no message.
     """
-    lasted = row.end_held(target, reason=reason, **changes)
+    charge = NOTHING  # for the platform's own work
     if isinstance(row, TenantOwned):
-        usage.add({row.tenant_id: Amount(device_time=lasted, received_bytes=received_bytes)})
+        charge = (usage.ADD_ATTEMPT, [row.tenant_id, received_bytes])
+    row.end_held(target, reason=reason, charge=charge, **changes)
 
 
 def hand_back(row: Leased, *, reason: str) -> None:

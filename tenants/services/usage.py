@@ -8,8 +8,6 @@ from uuid import UUID
 
 from django.db import connection
 
-from tenants.ids import uuid7
-
 
 @dataclass(frozen=True, kw_only=True)
 class Amount:
@@ -21,19 +19,14 @@ class Amount:
     sent_bytes: int = 0
 
 
-# Rows are written in the order in which they are given.
+# In the order in which they are given.
 _ADD = """
-INSERT INTO tenants_usageday AS known
-    (id, tenant_id, day, n_requests, device_seconds, received_bytes, sent_bytes)
-SELECT id, tenant_id, (now() AT TIME ZONE 'UTC')::date, n_requests, extract(epoch FROM device_time), received, sent
-FROM unnest(%s::uuid[], %s::uuid[], %s::bigint[], %s::interval[], %s::bigint[], %s::bigint[])
-    AS added (id, tenant_id, n_requests, device_time, received, sent)
-ON CONFLICT (tenant_id, day) DO UPDATE SET
-    n_requests = known.n_requests + excluded.n_requests,
-    device_seconds = known.device_seconds + excluded.device_seconds,
-    received_bytes = known.received_bytes + excluded.received_bytes,
-    sent_bytes = known.sent_bytes + excluded.sent_bytes
+SELECT tenants_charge(tenant_id, n_requests, device_time, received, sent)
+FROM unnest(%s::uuid[], %s::bigint[], %s::interval[], %s::bigint[], %s::bigint[])
+    AS added (tenant_id, n_requests, device_time, received, sent)
 """
+# For an attempt, in the statement that ends it and knows how long it lasted.
+ADD_ATTEMPT = "SELECT tenants_charge(%s, 0, lasted, %s, 0)"
 
 
 def add(amounts: Mapping[UUID, Amount]) -> None:
@@ -47,7 +40,6 @@ def add(amounts: Mapping[UUID, Amount]) -> None:
         return
     with connection.cursor() as cursor:
         columns: list[list[Any]] = [
-            [uuid7() for _ in added],
             [tenant_id for tenant_id, _ in added],
             [amount.n_requests for _, amount in added],
             [amount.device_time for _, amount in added],

@@ -12,9 +12,9 @@ from federation.models import Federation, PersonalPrefix
 from tenants import scoping
 from tenants.models import Tenant, UsageDay
 from tenants.rights import ROLE_RIGHTS
-from tenants.services import attempts
 from tenants.states import Role
 from tests.api.problems import assert_same_as_unknown, faults, problem
+from tests.claims import claim
 from tests.factories import EnrolmentFactory, PersonalPrefixFactory, prefix_bytes, ready_federation
 from tests.federation.test_personal_prefixes import complete
 from tests.keys import new_client
@@ -42,7 +42,7 @@ def completed(public_id: str, content: bytes = prefix_bytes(9)) -> PersonalPrefi
     """As a worker completes it."""
     with scoping.platform():
         pk = PersonalPrefix.key_from(public_id)
-        claimed = attempts.begin(PersonalPrefix, pk, owner="worker")
+        claimed = claim(PersonalPrefix, pk, owner="worker")
     return complete(claimed, content)
 
 

@@ -11,6 +11,7 @@ from federation.states import FederationState, LocalRunState, RoundState
 from tenants import scoping
 from tenants.models import Tenant
 from tests.api.problems import assert_same_as_unknown, faults, problem
+from tests.claims import claim
 from tests.factories import (
     EnrolmentFactory,
     FederatedRoundFactory,
@@ -91,18 +92,18 @@ def test_bytes_are_those_of_every_attempt(operator_client: APIClient, federation
         federated_round = rounds.start_round(federation=federation)
         first, second, _ = LocalRun.objects.order_by("id")
         for _ in range(2):  # the second attempt fetches the parent again
-            first = LocalRun.claim(first.pk, owner="one")
+            first = claim(LocalRun, first.pk, owner="one")
             if first.attempt == 1:
                 first.move_to(LocalRunState.QUEUED, lease_expires_at=None, lease_owner="")
         local_runs.submit_update(local_run=first, update=b"u" * 70, metrics={})
-        LocalRun.claim(second.pk, owner="two")
+        claim(LocalRun, second.pk, owner="two")
         candidate = PrefixVersionFactory.create(
             federation=federation, number=1, parent=federated_round.parent_version
         )
         FederatedRound.objects.update(candidate_version=candidate)
         evaluations.request(federation=federation, version=candidate, datasets=[first.dataset])
         evaluation = Evaluation.objects.get(version=candidate, dataset=first.dataset)
-        Evaluation.claim(evaluation.pk, owner="one")
+        claim(Evaluation, evaluation.pk, owner="one")
     body = operator_client.get(f"/api/v1/rounds/{federated_round.public_id}").json()
     assert body["n_local_runs"] == {"queued": 1, "running": 1, "submitted": 1}
     assert body["up_bytes"] == 70

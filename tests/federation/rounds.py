@@ -11,7 +11,7 @@ from federation.models import Evaluation, FederatedRound, Federation, LocalRun
 from federation.services import evaluations, local_runs, rounds
 from federation.states import EvaluationState
 from tenants import scoping
-from tenants.services import attempts
+from tests.claims import claim as claim_row
 from tests.factories import PREFIX_SHAPE
 
 M = TypeVar("M", FederatedRound, LocalRun, Federation)
@@ -34,7 +34,7 @@ def runs_of(federated_round: FederatedRound) -> list[LocalRun]:
 def claim(local_run: LocalRun) -> LocalRun:
     """The run, claimed by a worker."""
     with scoping.tenant(local_run.tenant_id):
-        return attempts.begin(LocalRun, local_run.pk, owner="worker")
+        return claim_row(LocalRun, local_run.pk, owner="worker")
 
 
 def change(seed: int, scale: float = 0.01) -> Values:
@@ -94,7 +94,7 @@ def score_all(federated_round: FederatedRound, *, parent: float, candidate: floa
 def score(evaluation: Evaluation, accuracy: float) -> None:
     """One tenant's worker scores a version."""
     with scoping.tenant(evaluation.tenant_id):
-        claimed = attempts.begin(Evaluation, evaluation.pk, owner="worker")
+        claimed = claim_row(Evaluation, evaluation.pk, owner="worker")
         evaluations.complete_evaluation(evaluation=claimed, accuracy=accuracy, loss=1 - accuracy, n_rows=20)
 
 

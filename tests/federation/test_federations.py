@@ -24,6 +24,7 @@ from federation.states import BaseModelState, EnrolmentState, FederationState
 from tenants.errors import LeaseLost
 from tenants.models import Tenant
 from tenants.states import DatasetState
+from tests.claims import claim
 from tests.factories import (
     SPECIFICATION,
     BaseModelFactory,
@@ -134,7 +135,7 @@ def test_base_models_have_names_of_their_own() -> None:
 
 def test_the_start_prefix_is_version_0_and_published() -> None:
     federation = FederationFactory.create(state=FederationState.PREPARING)
-    claimed = Federation.claim(federation.pk, owner="worker")
+    claimed = claim(Federation, federation.pk, owner="worker")
     start = prefix_bytes()
     federations.accept_start(
         federation=claimed, start=start, broadcast=start, configuration={"peft_type": "PREFIX_TUNING"}

@@ -26,7 +26,7 @@ from tenants import scoping, selectors
 from tenants.encryption import DecryptionFailed
 from tenants.errors import LeaseLost, QuotaDeviceSeconds
 from tenants.models import AuditEntry, Tenant
-from tenants.services import attempts
+from tests.claims import claim as claim_row
 from tests.factories import (
     EnrolmentFactory,
     PersonalPrefixFactory,
@@ -57,7 +57,7 @@ def grow(enrolment: Enrolment, rule: str = "fine_tune", **settings: Any) -> Pers
 
 def claim(personal_prefix: PersonalPrefix) -> PersonalPrefix:
     with scoping.platform():
-        return attempts.begin(PersonalPrefix, personal_prefix.pk, owner="worker")
+        return claim_row(PersonalPrefix, personal_prefix.pk, owner="worker")
 
 
 def complete(claimed: PersonalPrefix, content: bytes = MARK, **scores: Any) -> PersonalPrefix:

@@ -16,6 +16,7 @@ from tenants import dispatch, scoping
 from tenants.errors import LeaseLost
 from tenants.models import Dataset
 from tenants.states import DatasetState
+from tests.claims import claim
 from tests.conftest import Message
 from tests.factories import DatasetFactory, EvaluationFactory, FederationFactory, ready_federation
 from tests.federation import rounds as steps
@@ -100,7 +101,7 @@ def test_other_work_is_handed_on_and_given_up_alike(
     row = make()
     for attempt in range(1, settings.MAX_ATTEMPTS + 1):
         with scoping.platform():
-            assert type(row).claim(row.pk, owner="worker").attempt == attempt
+            assert claim(type(row), row.pk, owner="worker").attempt == attempt
         let_lease_expire(row)
         reconcile()
     with scoping.platform():

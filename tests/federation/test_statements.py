@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from federation import tasks
-from federation.models import Evaluation, LocalRun
+from federation.models import FederatedRound, LocalRun
 from federation.services import local_runs, rounds
 from federation.services.claiming import claim_next
 from federation.states import LocalRunState
@@ -69,21 +69,19 @@ def test_a_run_is_moved_and_recorded_without_reading_what_it_belongs_to() -> Non
         ]
 
 
-def test_a_run_is_claimed_in_five_messages_to_the_database() -> None:
+def test_work_is_claimed_in_one_statement() -> None:
     """The order and the next row, the claim and all that belongs to it, its event, the usage, the order's progress."""
     steps.start(ready_federation())
     with scoping.platform():
-        Evaluation.objects.all().delete()
-        taken = spoken(lambda: claim_next(owner="worker"))
-    assert taken == ["INSERT", "UPDATE", "INSERT", "INSERT", "WITH"]
+        assert spoken(lambda: claim_next(owner="worker")) == ["SELECT"]
 
 
-def test_an_attempt_ends_in_three_statements() -> None:
+def test_an_attempt_ends_in_one_statement() -> None:
     """The row under its fencing token, the event, the usage."""
     local_run = steps.claim(steps.runs_of(steps.start(ready_federation()))[0])
     with scoping.tenant(local_run.tenant_id):
         taken = spoken(lambda: attempts.end(local_run, LocalRunState.SUBMITTED, received_bytes=1))
-    assert taken == ["UPDATE", "INSERT", "INSERT"]
+    assert taken == ["WITH"]
 
 
 def test_many_updates_are_judged_with_as_many_statements_as_few() -> None:
@@ -99,3 +97,12 @@ def test_many_updates_are_judged_with_as_many_statements_as_few() -> None:
         taken.append(n_statements(lambda one=federated_round: tasks.advance(one.public_id)))  # type: ignore[misc]
         assert {run.state for run in steps.runs_of(federated_round)} == {"accepted", "queued"}
     assert taken[0] == taken[1]
+
+
+def test_a_round_that_is_locked_keeps_what_never_changes_and_forgets_what_may() -> None:
+    started = steps.start(ready_federation())
+    with scoping.platform():
+        found = FederatedRound.objects.select_related("federation", "parent_version").get(pk=started.pk)
+        FederatedRound.objects.filter(pk=started.pk).update(candidate_version=found.parent_version)
+        assert spoken(lambda: (found.lock(), found.federation, found.parent_version)) == ["SELECT"]
+        assert found.candidate_version == found.parent_version

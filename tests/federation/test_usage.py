@@ -18,6 +18,7 @@ from tenants.errors import LeaseLost
 from tenants.leases import Leased
 from tenants.models import Dataset, Tenant, UsageDay
 from tenants.services import attempts, datasets
+from tests.claims import claim
 from tests.factories import BaseModelFactory, DatasetFactory, EnrolmentFactory, ready_federation
 from tests.federation import rounds as steps
 
@@ -75,7 +76,7 @@ def test_a_round_adds_up_to_its_attempts(acme: Tenant, globex: Tenant) -> None:
         waiting = list(Evaluation.objects.select_related("tenant"))
     for evaluation in waiting:
         with scoping.tenant(evaluation.tenant_id):
-            scored = attempts.begin(Evaluation, evaluation.pk, owner="worker")
+            scored = claim(Evaluation, evaluation.pk, owner="worker")
         let_it_take(scored, 20_000)
         taken[evaluation.tenant_id] += 20_000
         with scoping.tenant(evaluation.tenant_id):
@@ -101,7 +102,7 @@ def test_a_round_adds_up_to_its_attempts(acme: Tenant, globex: Tenant) -> None:
 def test_a_second_delivery_and_a_stale_attempt_charge_nothing(claimed: LocalRun, acme: Tenant) -> None:
     before = usage_of(acme)
     with scoping.tenant(acme.id), pytest.raises(LeaseLost):
-        attempts.begin(LocalRun, claimed.pk, owner="another")
+        claim(LocalRun, claimed.pk, owner="another")
     assert usage_of(acme) == before
     update = steps.update_bytes(claimed, steps.change(0))
     steps.submit(claimed, update)
@@ -171,7 +172,7 @@ def test_a_run_that_is_interrupted_is_charged_until_then_and_no_longer(
 def test_a_validation_is_charged(acme: Tenant, is_sound: bool) -> None:
     dataset = DatasetFactory.create(tenant=acme, state="validating", facts={})
     with scoping.tenant(acme.id):
-        held = attempts.begin(Dataset, dataset.pk, owner="worker")
+        held = claim(Dataset, dataset.pk, owner="worker")
     let_it_take(held, 200)
     with scoping.tenant(acme.id):
         if is_sound:
@@ -184,7 +185,7 @@ def test_a_validation_is_charged(acme: Tenant, is_sound: bool) -> None:
 def test_the_platforms_own_work_is_charged_to_nobody(acme: Tenant) -> None:
     row = BaseModelFactory.create(state="registering")
     with scoping.platform():
-        held = attempts.begin(BaseModel, row.pk, owner="worker")
+        held = claim(BaseModel, row.pk, owner="worker")
         base_models.refuse_base_model(base_model=held, code="unreadable", reason="No such file.")
         assert not UsageDay.objects.exists()
 

@@ -21,6 +21,7 @@ from tenants.services import datasets
 from tenants.services.limits import dataset_quotas
 from tenants.services.uploads import DatasetUpload
 from tenants.states import DatasetState
+from tests.claims import claim
 from tests.factories import EnrolmentFactory
 
 pytestmark = pytest.mark.django_db
@@ -115,9 +116,9 @@ def test_a_row_that_cannot_be_written_leaves_no_bytes(acme: Tenant, settings: Se
 def test_a_stale_attempt_cannot_conclude(acme: Tenant) -> None:
     dataset = create(acme)
     with scoping.tenant(acme.id):
-        first = Dataset.claim(dataset.pk, owner="one")
+        first = claim(Dataset, dataset.pk, owner="one")
         first.free_lease()
-        second = Dataset.claim(dataset.pk, owner="two")
+        second = claim(Dataset, dataset.pk, owner="two")
         with pytest.raises(LeaseLost):
             datasets.accept_dataset(dataset=first, facts={"n_rows": 1})
         datasets.refuse_dataset(dataset=second, code="value_empty", reason="Row 3 is empty.", row=3)

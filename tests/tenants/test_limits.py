@@ -9,10 +9,11 @@ from pytest_django import Settings
 from tenants import scoping
 from tenants.errors import PreludeError, QuotaDatasetRows, QuotaStoredBytes
 from tenants.models import Dataset, Tenant, TenantLimits
-from tenants.services import attempts, datasets
+from tenants.services import datasets
 from tenants.services.limits import dataset_quotas
 from tenants.services.tenants import create_tenant
 from tenants.services.uploads import DatasetUpload
+from tests.claims import claim
 from tests.factories import DatasetFactory
 from tests.racing import at_once
 
@@ -36,7 +37,7 @@ def uploaded(tenant: Tenant, data: bytes = ROWS) -> DatasetUpload:
 def validating(tenant: Tenant) -> Dataset:
     row = DatasetFactory.create(tenant=tenant, state="validating", facts={}, size_bytes=1)
     with scoping.tenant(tenant.id):
-        return attempts.begin(Dataset, row.pk, owner="worker")
+        return claim(Dataset, row.pk, owner="worker")
 
 
 def accept(dataset: Dataset, n_rows: int) -> Dataset:

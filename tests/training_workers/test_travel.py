@@ -15,7 +15,7 @@ from federation.specification import parse_specification
 from federation.states import FederationState, LocalRunState
 from tenants import scoping, storage
 from tenants.models import Dataset, Tenant
-from tenants.services import attempts
+from tests.claims import claim
 from tests.factories import BaseModelFactory, EnrolmentFactory, FederationFactory
 from tests.federation import rounds as steps
 from tests.platform import reviews, specification
@@ -77,7 +77,7 @@ def federation(
         state=FederationState.PREPARING,
     )
     with scoping.platform():
-        claimed = attempts.begin(Federation, made.pk, owner="worker")
+        claimed = claim(Federation, made.pk, owner="worker")
     work.prepare_start(Attempt(claimed, scoping.platform))
     EnrolmentFactory.create(federation=made, tenant=acme, dataset=validated(acme))
     return steps.reload(made)
@@ -86,7 +86,7 @@ def federation(
 def validated(tenant: Tenant) -> Dataset:
     dataset = create(tenant, reviews(seed=1).encode())
     with scoping.tenant(tenant.id):
-        claimed = attempts.begin(Dataset, dataset.pk, owner="worker")
+        claimed = claim(Dataset, dataset.pk, owner="worker")
     work.validate_dataset(Attempt(claimed, partial(scoping.tenant, tenant.id)))
     with scoping.tenant(tenant.id):
         return Dataset.objects.get(pk=dataset.pk)

@@ -31,10 +31,15 @@ def plan(arguments: argparse.Namespace) -> Iterator[tuple[Case, System]]:
     for number in range(1 if arguments.quick else arguments.passes):
         cases = CASES[:1] if arguments.quick else CASES
         for case in (*cases, *((KILLING,) if number == 0 and not arguments.quick else ())):
-            if not arguments.tenants or case.n_tenants in arguments.tenants:
+            if _is_wanted(case, arguments):
                 yield from ((case, system) for system in systems)
-    if System.PRELUDE in systems and not arguments.quick and not arguments.tenants:
+    if System.PRELUDE in systems and not arguments.quick and _is_wanted(THOUSAND, arguments):
         yield THOUSAND, System.PRELUDE
+
+
+def _is_wanted(case: Case, arguments: argparse.Namespace) -> bool:
+    is_of_size = not arguments.megabytes or case.payload_bytes / 1e6 in arguments.megabytes
+    return is_of_size and (not arguments.tenants or case.n_tenants in arguments.tenants)
 
 
 def machine() -> str:
@@ -47,9 +52,12 @@ def parse() -> argparse.Namespace:
     """The command's words."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="4 tenants of 0.9 MB, 2 rounds on each system")
-    parser.add_argument("--passes", type=int, default=N_PASSES)
+    parser.add_argument("--passes", type=int, default=N_PASSES, help="sessions of each case on each system")
     parser.add_argument("--systems", nargs="+", choices=list(System), default=list(System))
     parser.add_argument("--tenants", nargs="+", type=int, help="only the cases with so many tenants")
+    parser.add_argument(
+        "--megabytes", nargs="+", type=float, help="only the cases with payloads of so many MB"
+    )
     return parser.parse_args()
 
 
