@@ -258,7 +258,7 @@ END $$
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("federation", "0020_aggregation_lease"), ("tenants", "0013_charge")]
+    dependencies: ClassVar = [("federation", "0019_aggregation_lease"), ("tenants", "0013_charge")]
     operations: ClassVar = [
         migrations.RunSQL(_WAITING, "DROP VIEW federation_waiting"),
         migrations.RunSQL(_MAY_BEGIN, "DROP FUNCTION federation_may_begin(text, uuid)"),
