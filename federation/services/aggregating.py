@@ -249,7 +249,7 @@ def _stage_update(sha256: str, parent: Stored, directory: str, beat: Beat) -> Pa
 
 def adopt(*, federated_round: FederatedRound, outcome: Outcome) -> None:
     """Make the candidate a version to be evaluated, or end the round. Raises LeaseLost for a stale attempt."""
-    with transaction.atomic(savepoint=False):
+    with transaction.atomic():
         federated_round.lock_held()
         made = outcome.made
         if isinstance(made, PreludeError):
