@@ -615,7 +615,7 @@ def test_a_killed_benchmark_goes_on_and_comes_to_the_same_results(
         assert timeless(again) == timeless(one["result"])
     page = (tmp_path / "learning.md").read_text(encoding="utf-8")
     assert "6 of 6 runs are finished" in page
-    assert "`prefix/long`" in page
+    assert "`prefix/local`" in page
     assert str(place.texts_directory.parent) not in page
     assert (tmp_path / "learning-splits.png").stat().st_size > 10_000
 
