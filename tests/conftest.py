@@ -82,6 +82,7 @@ def counted_requests(monkeypatch: pytest.MonkeyPatch) -> RequestCounts:
     counts = RequestCounts()
     monkeypatch.setattr(counts, "_begin", lambda: None)
     monkeypatch.setattr(rates, "REQUESTS", counts)
+    monkeypatch.setattr(api_keys, "REQUESTS", counts)
     return counts
 
 

@@ -31,6 +31,7 @@ from tenants.rights import OPERATOR_RIGHTS, ROLE_RIGHTS, Right
 from tenants.services import audit
 from tenants.services.giving import require_held
 from tenants.services.open_keys import OPEN_KEYS, Values
+from tenants.services.request_counts import KEY_USE_EVERY, REQUESTS
 from tenants.states import Role, TenantState
 
 SCHEME = "prl"
@@ -92,7 +93,7 @@ def create_api_key(
 def authenticate(text: str) -> ApiKey:
     """The key behind the text, its tenant, request limit and membership loaded; in any scope or none.
 
-    They are as the database told within the last half second (`open_keys`); expiry and address count as of now.
+    They are as the database told within the last second (`open_keys`); expiry and address count as of now.
     Raises ApiKeyInvalid, AddressNotAllowed, TenantSuspended.
     """
     scheme, _, rest = text.partition("_")
@@ -113,11 +114,10 @@ def authenticate(text: str) -> ApiKey:
     _require_address(row)
     if row.tenant is not None and row.tenant.state != TenantState.ACTIVE:
         raise TenantSuspended(tenant_id=row.tenant.public_id)
-    if _is_use_noted(row):
-        if remembered is None:
-            OPEN_KEYS.keep(key_id, values, asked_at=asked_at)
-    else:
-        _note_use(row)  # the next request finds the key with it
+    if remembered is None:
+        OPEN_KEYS.keep(key_id, values, asked_at=asked_at)
+    if not _is_use_noted(row):
+        REQUESTS.note_use(key_id)
     return row
 
 
@@ -152,7 +152,7 @@ def rotate_api_key(*, key: ApiKey, overlap_seconds: int, giver_rights: frozenset
 
 
 def revoke_api_key(*, key: ApiKey) -> None:
-    """End the key, which all processes know within half a second; revoking again changes nothing."""
+    """End the key, which all processes know within a second; revoking again changes nothing."""
     n_revoked = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=Now())
     key.refresh_from_db()
     if n_revoked:
@@ -198,13 +198,7 @@ def _has_expired(row: ApiKey) -> bool:
 
 
 def _is_use_noted(row: ApiKey) -> bool:
-    return row.last_used_at is not None and timezone.now() - row.last_used_at < _LAST_USED_EVERY
-
-
-def _note_use(row: ApiKey) -> None:
-    stale = Q(last_used_at=None) | Q(last_used_at__lt=Now() - _LAST_USED_EVERY)
-    with scoping.platform():
-        ApiKey.objects.filter(stale, pk=row.pk).update(last_used_at=Now())
+    return row.last_used_at is not None and timezone.now() - row.last_used_at < KEY_USE_EVERY
 
 
 def _find(key_id: UUID) -> Values | None:

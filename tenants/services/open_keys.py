@@ -1,4 +1,4 @@
-"""What the database told of API keys a moment ago, so that a process asks for the same key at most twice a second.
+"""What the database told of API keys a moment ago, so that a process does not ask with each request.
 
 Only keys that opened something are kept. What changes elsewhere (a revocation, a role, a limit) is known here within
 `REMEMBERED_SECONDS`, counted from before the database was asked.
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from uuid import UUID
 
-REMEMBERED_SECONDS: Final = 0.5
+REMEMBERED_SECONDS: Final = 0.9
 MOST_KEYS: Final = 4_096
 
 Values = tuple[Any, ...]
@@ -32,7 +32,7 @@ class OpenKeys:
     def keep(self, key_id: UUID, values: Values, *, asked_at: float) -> None:
         """Remember what the database told, having been asked at that time of the clock."""
         if len(self._found) >= MOST_KEYS:
-            self._found.clear()  # they are asked for anew, which happens twice a second anyway
+            self._found.clear()  # they are asked for anew, which happens each second anyway
         self._found[key_id] = (asked_at, values)
 
 
