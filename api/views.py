@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from django.conf import settings
@@ -160,7 +161,7 @@ class ApiView(APIView):
         """The request's query, but for its paging, validated. Raises ValidationError."""
         paging = ("cursor", "page_size")
         query = {name: value for name, value in self.request.query_params.items() if name not in paging}
-        return _validated(form(data=query))
+        return _validated(form(data=query)) if query else dict(_asked_by_nothing(form))
 
     def page(
         self,
@@ -181,6 +182,12 @@ class ApiView(APIView):
         """201 with the row, as the database has it now: some of its values are the database's."""
         row.refresh_from_db()
         return Response(serializer(row).data, 201)
+
+
+@cache
+def _asked_by_nothing(form: type[Body]) -> dict[str, Any]:
+    """What an empty query means to a form: the same each time, and most lists are asked for without one."""
+    return _validated(form(data={}))
 
 
 def _validated(form: Body) -> dict[str, Any]:
