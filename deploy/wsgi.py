@@ -12,7 +12,7 @@ from deploy.celery import app as celery_app  # settings first
 application = get_wsgi_application()
 
 # The views, which would else be imported within the first request. What is there now stays until the end: without the
-# freeze each full collection would walk through all of it, and hold up all threads for a fifth of a second.
+# freeze each full collection would walk through all of it, and hold up all threads meanwhile.
 _ = get_resolver().url_patterns
 gc.collect()
 gc.freeze()

@@ -11,7 +11,7 @@ A tenant with as many attempts under way as it may have at once keeps its place 
 local runs and personal prefixes of a tenant that has spent its device seconds of the month.
 
 The view `federation_waiting` tells the order, and the function `federation_claim_next` takes what is first (both:
-migration 0021); here it is foreseen. All run in the platform's scope: the order is over all tenants.
+migration 0020); here it is foreseen. All run in the platform's scope: the order is over all tenants.
 """
 
 from typing import Final

@@ -1,7 +1,5 @@
 """The coordinator's tasks: ids in, rows read in one transaction, arithmetic outside of any, rows written in another."""
 
-import os
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,8 +15,8 @@ from federation.services.aggregating import AggregationPlan, CheckPlan
 from tenants import scoping
 from tenants.errors import LeaseLost
 from tenants.failpoints import FailPoint, reach
+from tenants.leases import holder
 
-_NAME = f"{socket.gethostname()}:{os.getpid()}"
 _NEEDED = ("federation__base_model", "parent_version", "incumbent_version", "candidate_version")
 
 
@@ -84,5 +82,5 @@ def _look(round_id: str) -> _Look:
             return _Look(federated_round, checks, None)
         rounds.close_training(federated_round=federated_round)
         rounds.conclude(federated_round=federated_round)
-        plan = aggregating.begin_aggregation(federated_round=federated_round, owner=_NAME)
+        plan = aggregating.begin_aggregation(federated_round=federated_round, owner=holder())
         return _Look(federated_round, [], plan)

@@ -4,6 +4,8 @@ Messages may be lost, doubled or late; these columns decide. `attempt` is the fe
 claim, and a write that names an older one is refused. Times are the database's, so that no machine's clock matters.
 """
 
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Self
@@ -22,6 +24,11 @@ Call = tuple[str, Sequence[Any]]
 """SQL and its parameters."""
 NOTHING: Final[Call] = ("SELECT", ())  # no columns
 _NOBODYS: dict[str, object] = {"lease_owner": "", "lease_expires_at": None, "claimed_at": None}
+
+
+def holder() -> str:
+    """How this process calls itself in the leases that it holds."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class Holdable(Stateful):

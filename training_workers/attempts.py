@@ -3,7 +3,6 @@
 import errno
 import io
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,7 +22,6 @@ from training_workers.resident import StopJob
 
 log = structlog.get_logger(__name__)
 Row = TypeVar("Row", bound=Leased)
-WORKER_NAME = f"{socket.gethostname()}:{os.getpid()}"
 _PROGRESS_EVERY_SECONDS = 0.5  # a row written at each of a fast model's steps would cost more than the step
 
 

@@ -13,10 +13,10 @@ from federation.models import BaseModel, Evaluation, Federation, LocalRun, Perso
 from federation.services.claiming import claim_next
 from tenants import dispatch, scoping
 from tenants.failpoints import FailPoint, reach
-from tenants.leases import Leased
+from tenants.leases import Leased, holder
 from tenants.models import Dataset, TenantOwned
 from training_workers import work
-from training_workers.attempts import WORKER_NAME, Attempt, perform
+from training_workers.attempts import Attempt, perform
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ def work_on_next() -> None:
     """Do the work that waits, piece by piece, each in the scope of the tenant that it belongs to."""
     reach(FailPoint.RECEIVED)
     over_at = time.monotonic() + TURN_SECONDS
-    row = claim_next(owner=WORKER_NAME, wakes_next=True)
+    row = claim_next(owner=holder(), wakes_next=True)
     if row is None:
         log.info("nothing_to_claim")  # a message too many
     while row is not None:
@@ -50,7 +50,7 @@ def work_on_next() -> None:
         if time.monotonic() >= over_at:
             dispatch.wake_any()
             return
-        row = claim_next(owner=WORKER_NAME)
+        row = claim_next(owner=holder())
 
 
 def _scope_of(row: Leased) -> Callable[[], AbstractContextManager[None]]:

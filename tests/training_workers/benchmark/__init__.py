@@ -1,0 +1,1 @@
+"""The benchmark of learning: its plan, and runs on a tiny base."""
