@@ -1,6 +1,10 @@
-"""Updates in blocks of columns: a row for each update, a column for each value, and never more than fits in memory."""
+"""Updates read by columns, and never more of them than fits in memory: a row is an update, a column one value.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+What adds updates up reads them one after the other; what compares them reads blocks of all rows and few columns.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +17,8 @@ from federation.aggregation.wire import GROUP, read_columns
 from federation.aggregation_settings import WireDtype
 from federation.errors import UpdateNotFinite
 
-BLOCK_BYTES: Final = 8 * 2**20  # what 4 updates of 0.9 MB take: more tenants shall not take more
+ROW_BYTES: Final = 2**20  # of what is read one row after the other
+BLOCK_BYTES: Final = 8 * 2**20  # of what is read with all rows: more tenants shall not take more
 
 Vector = NDArray[np.float64]
 """[n_columns]: one value for each column of a block."""
@@ -21,8 +26,8 @@ Vector = NDArray[np.float64]
 Block = NDArray[np.float64]
 """[n_updates, n_columns]; whoever is given one may write into it."""
 
-Combine = Callable[[Block], Vector]
-"""What a rule makes of each block, once it has seen all that it needs."""
+Changes = Iterator[tuple["Columns", Vector]]
+"""What a rule makes of the updates, from the first columns to the last."""
 
 Beat = Callable[[], None]
 """Called again and again while files are read: whoever waits sees that there is progress. What it raises ends it."""
@@ -41,16 +46,19 @@ class Columns:
     stop: int
 
 
-def columns_of(n_values: Mapping[str, int], *, n_rows: int) -> Iterator[Columns]:
-    """All columns of tensors of these sizes, by name, in blocks that fit into `BLOCK_BYTES` where one group does."""
-    width = max(BLOCK_BYTES // (np.dtype(np.float64).itemsize * n_rows) // GROUP, 1) * GROUP
+def columns_of(n_values: Mapping[str, int], *, n_bytes: int) -> Iterator[Columns]:
+    """All columns of tensors of these sizes, by name; a row of them has `n_bytes` at most where one group fits."""
+    width = max(n_bytes // np.dtype(np.float64).itemsize // GROUP, 1) * GROUP
     for name in sorted(n_values):
         for start in range(0, n_values[name], width):
             yield Columns(name, start, min(start + width, n_values[name]))
 
 
-class UpdateBlocks:
-    """The updates of a round, which hold tensors of the same shapes and travel in the same dtype."""
+class Updates:
+    """The updates of a round, which hold tensors of the same shapes and travel in the same dtype.
+
+    All that reads them raises UpdateNotFinite for a NaN or an infinity among their values.
+    """
 
     def __init__(
         self, files: Sequence[TensorFile], n_values: Mapping[str, int], dtype: WireDtype, beat: Beat = nothing
@@ -68,18 +76,62 @@ class UpdateBlocks:
     def __len__(self) -> int:
         return len(self._files)
 
-    def __iter__(self) -> Iterator[tuple[Columns, Block]]:
-        """All blocks, from the first to the last. Raises UpdateNotFinite."""
-        for columns in columns_of(self._n_values, n_rows=len(self)):
-            self._beat()
-            yield columns, self._read(columns)
+    def of(self, numbers: Iterable[int]) -> "Updates":
+        """Those of these numbers, counted from 0."""
+        files = [self._files[number] for number in numbers]
+        return Updates(files, self._n_values, self._dtype, self._beat)
 
-    def _read(self, columns: Columns) -> Block:
-        block = np.empty((len(self), columns.stop - columns.start))
-        for row, file in zip(block, self._files, strict=True):
-            row[:] = read_columns(file, columns.name, columns.start, columns.stop, self._dtype)
-        check_finite(columns.name, block)
-        return block
+    def blocks(self) -> Iterator[tuple[Columns, Block]]:
+        """All rows of some columns at once, from the first columns to the last."""
+        for columns in columns_of(self._n_values, n_bytes=BLOCK_BYTES // len(self)):
+            block = np.empty((len(self), columns.stop - columns.start))
+            for target, row in zip(block, self._rows(columns), strict=True):
+                target[:] = row
+            check_finite(columns.name, block)
+            yield columns, block
+
+    def sums(self, scales: Vector) -> Changes:
+        """The sum of all updates, each times its own scale ([n_updates]).
+
+        They are added in their order: unlike by BLAS, the same bits on any number of threads.
+        """
+        for columns in columns_of(self._n_values, n_bytes=ROW_BYTES):
+            total = np.zeros(columns.stop - columns.start)
+            with np.errstate(over="ignore", invalid="ignore"):
+                for scale, row in zip(scales, self._rows(columns), strict=True):
+                    row *= scale
+                    total += row
+            self._judge_sum(columns, total)
+            yield columns, total
+
+    def squared_norms(self) -> Vector:
+        """The sum of each update's squares, [n_updates]."""
+        squares = np.zeros(len(self))
+        for columns in columns_of(self._n_values, n_bytes=ROW_BYTES):
+            for number, row in enumerate(self._rows(columns)):
+                square = sum_of_squares(row)
+                if not math.isfinite(square):  # what is finite may still have squares that are not
+                    check_finite(columns.name, row)
+                squares[number] += square
+        return squares
+
+    def _rows(self, columns: Columns) -> Iterator[Vector]:
+        """These columns of one update after the other; whoever is given one may write into it."""
+        for file in self._files:
+            self._beat()
+            yield read_columns(file, columns.name, columns.start, columns.stop, self._dtype)
+
+    def _judge_sum(self, columns: Columns, total: Vector) -> None:
+        """Finite is what has a finite sum; where that is not, an update is to blame, or the scales are."""
+        if not np.isfinite(total).all():
+            for row in self._rows(columns):
+                check_finite(columns.name, row)
+
+
+def sum_of_squares(values: Vector) -> float:
+    """Infinite where it does not fit."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.einsum("i,i->", values, values))
 
 
 def check_finite(name: str, values: NDArray[np.float64]) -> None:

@@ -1,4 +1,4 @@
-"""From a parent version and a round's updates to a candidate, column block by column block: files in, files out.
+"""From a parent version and a round's updates to a candidate, columns by columns: files in, files out.
 
 The same files give the same bytes. What tenants trained from is the *iterate*; where an average of past versions is
 kept, that is the version (scored, published), and the iterate is a part of the server's state; otherwise the iterate is
@@ -14,9 +14,10 @@ from typing import Final
 import numpy as np
 
 from federation.aggregation.columns import (
+    ROW_BYTES,
     Beat,
     Columns,
-    UpdateBlocks,
+    Updates,
     Vector,
     columns_of,
     nothing,
@@ -25,7 +26,7 @@ from federation.aggregation.columns import (
 )
 from federation.aggregation.files import TensorFile, TensorWriter, Values, numpy_dtype, open_version
 from federation.aggregation.headers import TensorKind
-from federation.aggregation.rules import prepare
+from federation.aggregation.rules import changes
 from federation.aggregation.servers import slots_of, take_step
 from federation.aggregation.weights import checked_weights
 from federation.aggregation.wire import GROUP, VERSION_METADATA, pack, scale_name, wire_kinds
@@ -85,7 +86,7 @@ def combine(
 ) -> Candidate:
     """Write the candidate that follows from a parent version, with its own server state, and these updates.
 
-    Sums are kept in float64 and cast once. `beat` is called with each block of columns that is read.
+    Sums are kept in float64 and cast once. `beat` is called with each row that is read.
 
     Raises:
         NothingToAggregate, TooFewUpdates: there are not as many updates as the rule needs.
@@ -99,12 +100,11 @@ def combine(
     kinds = wire_kinds(shapes, recipe.upload_dtype)
     files = [TensorFile.open(update.path, kinds) for update in updates]
     n_values = {name: parent.kinds[name].n_values for name in shapes}
-    blocks = UpdateBlocks(files, n_values, recipe.upload_dtype, beat)
-    to_change = prepare(recipe.rule, blocks, weights)
+    read = Updates(files, n_values, recipe.upload_dtype, beat)
     with ExitStack() as stack:
         step = _Step(parent, server_state, recipe, n_values, directory, stack)
-        for columns, block in blocks:
-            step.move(columns, to_change(block))
+        for columns, change in changes(recipe.rule, read, weights):
+            step.move(columns, change)
         step.copy_unsent()
         return step.candidate
 
@@ -170,7 +170,7 @@ class _Step:
         unsent = {
             name: kind.n_values for name, kind in self._parent.kinds.items() if name not in self._n_values
         }
-        for columns in columns_of(unsent, n_rows=1):
+        for columns in columns_of(unsent, n_bytes=ROW_BYTES):
             values = self._read_version(columns)
             self._version.write(columns, values)
             self._write_broadcast(columns, values)

@@ -7,14 +7,21 @@ et al. 2019, arXiv 1911.07963).
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from federation.aggregation.columns import UpdateBlocks, Vector, columns_of, sends_all, shapes_of
+from federation.aggregation.columns import (
+    ROW_BYTES,
+    Updates,
+    columns_of,
+    sends_all,
+    shapes_of,
+    sum_of_squares,
+)
 from federation.aggregation.files import TensorFile, check_kinds, open_version
 from federation.aggregation.headers import largest_file_bytes, read_header
 from federation.aggregation.wire import wire_kinds
@@ -53,6 +60,24 @@ class UpdateFacts:
     relative_norm: float
 
 
+class Parent:
+    """The version that a round's updates change: opened once for all of them, and measured once."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = open_version(path)
+
+    @cached_property
+    def norm(self) -> float:
+        """The L2 norm over all values of all tensors."""
+        n_values = {name: kind.n_values for name, kind in self.file.kinds.items()}
+        return math.sqrt(
+            math.fsum(
+                sum_of_squares(self.file.read(part.name, part.start, part.stop).astype(np.float64))
+                for part in columns_of(n_values, n_bytes=ROW_BYTES)
+            )
+        )
+
+
 _ORIGIN_ERRORS: dict[str, type[UpdateOriginDiffers]] = {
     "base": UpdateForWrongBase,
     "round": UpdateFromWrongRound,
@@ -65,7 +90,7 @@ _ORIGIN_ERRORS: dict[str, type[UpdateOriginDiffers]] = {
 def check_update(
     update: Path,
     *,
-    parent: Path,
+    parent: Parent,
     expected: ExpectedUpdate,
     max_relative_norm: float,
     dtype: WireDtype = "float32",
@@ -80,14 +105,13 @@ def check_update(
     Raises:
         UpdateRefused: one class with a code of its own per reason, see `federation.errors`.
     """
-    version = open_version(parent)
-    shapes = shapes_of(version, sends)
+    shapes = shapes_of(parent.file, sends)
     kinds = wire_kinds(shapes, dtype)
     header = read_header(update, max_bytes=largest_file_bytes(kinds.values()))
     _check_origin(header.metadata, expected)
     check_kinds(header, kinds)
-    n_values = {name: version.kinds[name].n_values for name in shapes}
-    facts = _measure(UpdateBlocks([TensorFile(update, header)], n_values, dtype), version)
+    n_values = {name: parent.file.kinds[name].n_values for name in shapes}
+    facts = _measure(Updates([TensorFile(update, header)], n_values, dtype), parent)
     if facts.relative_norm > max_relative_norm:
         raise UpdateNormTooLarge(relative_norm=facts.relative_norm, max_relative_norm=max_relative_norm)
     return facts
@@ -107,20 +131,9 @@ def _check_origin(metadata: Mapping[str, str], expected: ExpectedUpdate) -> None
             raise error(found=found, expected=wanted[field])
 
 
-def _measure(update: UpdateBlocks, parent: TensorFile) -> UpdateFacts:
-    norm, parent_norm = _norm(block for _, block in update), _norm(_blocks(parent))
+def _measure(update: Updates, parent: Parent) -> UpdateFacts:
+    [square] = update.squared_norms()
+    norm = math.sqrt(square)
     # A change of nothing is measured against nothing: only no change at all is small beside it.
-    relative = norm / parent_norm if parent_norm > 0 else (math.inf if norm > 0 else 0.0)
+    relative = norm / parent.norm if parent.norm > 0 else (math.inf if norm > 0 else 0.0)
     return UpdateFacts(n_values=update.n_values, norm=norm, relative_norm=relative)
-
-
-def _blocks(version: TensorFile) -> Iterator[Vector]:
-    n_values = {name: kind.n_values for name, kind in version.kinds.items()}
-    for columns in columns_of(n_values, n_rows=1):
-        yield version.read(columns.name, columns.start, columns.stop).astype(np.float64)
-
-
-def _norm(blocks: Iterable[NDArray[np.float64]]) -> float:
-    """The L2 norm over all values of all blocks."""
-    with np.errstate(over="ignore"):
-        return math.sqrt(math.fsum(float(np.sum(np.square(block))) for block in blocks))

@@ -13,7 +13,7 @@ from django.db.models import Max
 from federation.aggregation.columns import Beat, nothing
 from federation.aggregation.combining import Recipe, WeightedUpdate, combine
 from federation.aggregation.headers import MAX_HEADER_BYTES
-from federation.aggregation.updates import ExpectedUpdate, check_update
+from federation.aggregation.updates import ExpectedUpdate, Parent, check_update
 from federation.aggregation.weights import capped_weight
 from federation.aggregation_settings import WireDtype
 from federation.errors import AggregateNotFinite, TooFewUpdates
@@ -87,11 +87,11 @@ def judge(plans: Sequence[CheckPlan]) -> list[Verdict]:
     Raises BlobMissing and BlobCorrupt for the parent: no tenant is to blame for that, and the check is tried again.
     """
     with _directory() as directory:
-        parent = _stage(plans[0].parent, directory)
+        parent = Parent(_stage(plans[0].parent, directory))
         return [Verdict(plan=plan, error=_fault(plan, parent, directory)) for plan in plans]
 
 
-def _fault(plan: CheckPlan, parent: Path, directory: str) -> PreludeError | None:
+def _fault(plan: CheckPlan, parent: Parent, directory: str) -> PreludeError | None:
     try:
         limit = _update_limit(plan.parent)
         update = storage.stage(plan.update_sha256, Path(directory), max_bytes=limit)

@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 from federation import errors
 from federation.aggregation.weights import capped_weight
 from federation.aggregation.wire import decode, encode
-from federation.aggregation_settings import FedAvgM, Median, WireDtype
+from federation.aggregation_settings import FedAvgM, Median, WeightedMean, WireDtype
 from tests.federation.updates_made import PARENT_TENSORS, Made, combined, random_tensors
 
 weights = st.floats(min_value=1e-3, max_value=1e6)
@@ -229,12 +229,16 @@ def test_the_same_files_give_the_same_server_state() -> None:
     }
 
 
-def test_values_in_many_blocks_are_the_same_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rule", [Median(kind="median"), WeightedMean(kind="weighted_mean")])
+def test_values_read_in_many_parts_are_the_same_as_in_one(
+    rule: Median | WeightedMean, monkeypatch: pytest.MonkeyPatch
+) -> None:
     changes = [random_tensors(seed) for seed in range(1, 6)]
-    rules: dict[str, Any] = {"rule": Median(kind="median"), "average_decay": 0.5, "broadcast_dtype": "int8"}
+    rules: dict[str, Any] = {"rule": rule, "average_decay": 0.5, "broadcast_dtype": "int8"}
     whole = combined(changes, **rules)
 
-    monkeypatch.setattr("federation.aggregation.columns.BLOCK_BYTES", 1)
+    for name in ("BLOCK_BYTES", "ROW_BYTES"):
+        monkeypatch.setattr(f"federation.aggregation.columns.{name}", 1)
     assert combined(changes, **rules) == whole
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from federation import errors
-from federation.aggregation.rules import _PREPARE
+from federation.aggregation.rules import _CHANGES
 from federation.aggregation.servers import OPTIMIZERS
 from federation.aggregation_settings import Rule, Server
 from tests.federation.updates_made import Made, combined
@@ -73,7 +73,7 @@ def change_by(
 
 
 def test_every_rule_and_optimizer_is_tested_here() -> None:
-    assert set(RULES) == set(_PREPARE)
+    assert set(RULES) == set(_CHANGES)
     assert set(SERVERS) == set(OPTIMIZERS)
 
 
@@ -222,6 +222,7 @@ def test_fewer_updates_than_a_rule_needs_are_refused(kind: str) -> None:
 def test_memory_holds_blocks_of_updates_and_never_all(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     block_bytes, n_updates = 2**20, 100
     monkeypatch.setattr("federation.aggregation.columns.BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr("federation.aggregation.columns.ROW_BYTES", block_bytes // 8)
     change = {"x": np.full(100_000, 1e-3, np.float32)}
 
     def peak_bytes() -> int:

@@ -23,7 +23,7 @@ from federation import errors
 from federation.aggregation.columns import sends_all
 from federation.aggregation.files import open_version
 from federation.aggregation.headers import MAX_HEADER_BYTES, TensorKind, largest_file_bytes
-from federation.aggregation.updates import UpdateFacts, check_update
+from federation.aggregation.updates import Parent, UpdateFacts, check_update
 from tenants.errors import PreludeError
 from tests.federation.updates_made import (
     EXPECTED,
@@ -46,7 +46,11 @@ def check(
     """Check `data` as the update that the tests expect."""
     with as_files(data, parent) as (update, version):
         return check_update(
-            update, parent=version, expected=EXPECTED, max_relative_norm=max_relative_norm, sends=sends
+            update,
+            parent=Parent(version),
+            expected=EXPECTED,
+            max_relative_norm=max_relative_norm,
+            sends=sends,
         )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from federation.aggregation.combining import Recipe, WeightedUpdate, combine
-from federation.aggregation.updates import ExpectedUpdate, check_update
+from federation.aggregation.updates import ExpectedUpdate, Parent, check_update
 from federation.specification import FederationSpecification
 from training_workers import errors
 from training_workers.data import TokenExample, make_batch
@@ -55,7 +55,7 @@ def test_a_round_makes_a_better_candidate(
         update.write_bytes(to_bytes(outcome.update, origin))
         facts = check_update(
             update,
-            parent=parent,
+            parent=Parent(parent),
             expected=ExpectedUpdate(
                 round="rnd_1", tenant=tenant, attempt=1, base="b", parent_sha256=parent_sha256
             ),

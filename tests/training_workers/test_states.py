@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 
-from federation.aggregation.updates import ExpectedUpdate, check_update
+from federation.aggregation.updates import ExpectedUpdate, Parent, check_update
 from federation.aggregation.wire import GROUP, decode, encode, in_broadcast_form
 from federation.aggregation_settings import BroadcastDtype, WireDtype
 from federation.specification import Upload
@@ -74,7 +74,9 @@ def test_what_is_sent_passes_the_checks_and_holds_the_numbers(upload: Upload, tm
     update.write_bytes(send(change, upload, metadata).content)
 
     expected = ExpectedUpdate(round="rnd_1", tenant="tnt_1", attempt=2, base="b" * 64, parent_sha256=digest)
-    facts = check_update(update, parent=parent, expected=expected, max_relative_norm=10, dtype=upload.dtype)
+    facts = check_update(
+        update, parent=Parent(parent), expected=expected, max_relative_norm=10, dtype=upload.dtype
+    )
     found = arrived(update.read_bytes(), upload.dtype, change)
     assert facts.n_values == 150
     assert facts.norm == pytest.approx(float(np.linalg.norm(found.astype(np.float64))))

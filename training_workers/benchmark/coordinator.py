@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from federation.aggregation.combining import Recipe, WeightedUpdate, combine
-from federation.aggregation.updates import ExpectedUpdate, check_update
+from federation.aggregation.updates import ExpectedUpdate, Parent, check_update
 from federation.aggregation.weights import capped_weight
 from federation.aggregation.wire import in_broadcast_form
 from federation.errors import UpdateRefused
@@ -53,11 +53,12 @@ class Coordinator:
         with tempfile.TemporaryDirectory(prefix="prelude-") as name:
             directory = Path(name)
             version = _file(directory / "parent", self.scored)
+            parent = Parent(version)
             updates = [_file(directory / one.tenant, one.update) for one in submitted]
             accepted = [
                 (path, one)
                 for path, one in zip(updates, submitted, strict=True)
-                if self._accepts(path, version, one.tenant, number)
+                if self._accepts(path, parent, one.tenant, number)
             ]
             self.n_rejected += len(submitted) - len(accepted)
             self._move(version, accepted, directory)
@@ -86,7 +87,7 @@ class Coordinator:
         self.scored, self.broadcast = made.version.read_bytes(), made.broadcast.read_bytes()
         self._server_state = None if made.server_state is None else made.server_state.read_bytes()
 
-    def _accepts(self, update: Path, version: Path, tenant: str, number: int) -> bool:
+    def _accepts(self, update: Path, parent: Parent, tenant: str, number: int) -> bool:
         identity = self.identity(tenant, number=number)
         expected = ExpectedUpdate(
             round=identity["round"],
@@ -98,7 +99,7 @@ class Coordinator:
         try:
             check_update(
                 update,
-                parent=version,
+                parent=parent,
                 expected=expected,
                 max_relative_norm=self._rules.max_relative_norm,
                 dtype=self._rules.upload.dtype,

@@ -5,24 +5,24 @@ Each update counts once, whatever its examples: weights would let a bad tenant h
 
 import numpy as np
 
-from federation.aggregation.columns import Combine, UpdateBlocks, Vector
+from federation.aggregation.columns import Changes, Updates, Vector
 from federation.aggregation_settings import Krum
 
 
-def prepare(settings: Krum, updates: UpdateBlocks, _: Vector) -> Combine:
+def changes(settings: Krum, updates: Updates, _: Vector) -> Changes:
     """One of the updates, unchanged; of several with the same score, the first."""
     best = int(np.argmin(scores(updates, n_byzantine=settings.n_byzantine)))
-    return lambda block: block[best]
+    return updates.of([best]).sums(np.ones(1))
 
 
-def scores(updates: UpdateBlocks, *, n_byzantine: int) -> Vector:
+def scores(updates: Updates, *, n_byzantine: int) -> Vector:
     """Each update's sum of squared distances to its n - f - 2 nearest others; [n_updates].
 
     Distances come from the updates' inner products, which are summed over the blocks.
     """
     products = np.zeros((len(updates), len(updates)))
     with np.errstate(over="ignore", invalid="ignore"):
-        for _, block in updates:
+        for _, block in updates.blocks():
             products += block @ block.T
         squares = products.diagonal().copy()
         distances = np.maximum(squares[:, None] + squares[None, :] - 2 * products, 0)

@@ -5,15 +5,11 @@ Each update counts once, whatever its examples.
 
 import numpy as np
 
-from federation.aggregation.columns import Block, Combine, UpdateBlocks, Vector
+from federation.aggregation.columns import Changes, Updates, Vector
 from federation.aggregation_settings import Median
 
 
-def prepare(_: Median, __: UpdateBlocks, ___: Vector) -> Combine:
+def changes(_: Median, updates: Updates, __: Vector) -> Changes:
     """Of an even number of updates: the mean of the two in the middle."""
-    return _median
-
-
-def _median(block: Block) -> Vector:
-    middle: Vector = np.median(block, axis=0, overwrite_input=True)
-    return middle
+    for columns, block in updates.blocks():
+        yield columns, np.median(block, axis=0, overwrite_input=True)

@@ -2,18 +2,14 @@
 
 import numpy as np
 
-from federation.aggregation.columns import Block, Combine, UpdateBlocks, Vector
+from federation.aggregation.columns import Changes, Updates, Vector
 from federation.aggregation.rules import krum
 from federation.aggregation_settings import MultiKrum
 
 
-def prepare(settings: MultiKrum, updates: UpdateBlocks, _: Vector) -> Combine:
+def changes(settings: MultiKrum, updates: Updates, _: Vector) -> Changes:
     """The mean of the best; of several with the same score, the first are taken."""
     order = np.argsort(krum.scores(updates, n_byzantine=settings.n_byzantine), kind="stable")
-    selected = np.sort(order[: settings.n_selected])
-
-    def combine(block: Block) -> Vector:
-        mean: Vector = block[selected].mean(axis=0)
-        return mean
-
-    return combine
+    selected = updates.of(np.sort(order[: settings.n_selected]))
+    for columns, total in selected.sums(np.ones(len(selected))):
+        yield columns, total / len(selected)

@@ -2,17 +2,13 @@
 the rest. Each update counts once, whatever its examples.
 """
 
-from federation.aggregation.columns import Block, Combine, UpdateBlocks, Vector
+from federation.aggregation.columns import Changes, Updates, Vector
 from federation.aggregation_settings import TrimmedMean
 
 
-def prepare(settings: TrimmedMean, updates: UpdateBlocks, _: Vector) -> Combine:
+def changes(settings: TrimmedMean, updates: Updates, _: Vector) -> Changes:
     """The mean of what is left when the largest and the smallest values of each column are gone."""
     kept = slice(settings.n_trimmed, len(updates) - settings.n_trimmed)
-
-    def combine(block: Block) -> Vector:
+    for columns, block in updates.blocks():
         block.sort(axis=0)
-        mean: Vector = block[kept].mean(axis=0)
-        return mean
-
-    return combine
+        yield columns, block[kept].mean(axis=0)

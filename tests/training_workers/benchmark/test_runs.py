@@ -14,6 +14,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from federation.aggregation.updates import Parent
 from federation.specification import DITTO_PROXIMAL, FederationSpecification
 from tests.training_workers.benchmark.made import (
     TINY,
@@ -184,8 +185,8 @@ def test_only_what_an_accepted_update_left_out_is_fed_back(
     rejected, fed_back = tenants[0].name, []
     accepts = Coordinator._accepts
 
-    def accept(self: Coordinator, update: Path, version: Path, tenant: str, number: int) -> bool:
-        return tenant != rejected and accepts(self, update, version, tenant, number)
+    def accept(self: Coordinator, update: Path, parent: Parent, tenant: str, number: int) -> bool:
+        return tenant != rejected and accepts(self, update, parent, tenant, number)
 
     def note_and_send(*sent: Any, residual: Any) -> Any:
         fed_back.append(residual is not None)
