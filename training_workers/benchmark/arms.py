@@ -99,6 +99,7 @@ RECIPES: Mapping[str, Recipe] = {
         sections=HEAVY_SKEW,
         candidates=tuple(_server_rate(rate) for rate in ADAM_RATES),
         about="30 rounds of 2 SGD steps, server Adam, average of past versions",
+        personal_rules=("prior",),
     ),
     "heavy-skew-int4": Recipe(
         Members.ALL_TENANTS,
@@ -142,9 +143,9 @@ METHOD_SECTIONS: Mapping[str, Sections] = {
 }
 STARTED_FROM_TEXT = ("prefix", "prompt")
 RATES: Mapping[str, tuple[float, ...]] = {
-    "prefix": (3e-3, 1e-2, 3e-2),
+    "prefix": (1e-2, 3e-2, 5e-2),
     "lora": (5e-4, 2e-3, 8e-3),
-    "prompt": (3e-3, 1e-2, 3e-2),
+    "prompt": (1e-2, 3e-2, 5e-2),
     "full": (2e-5, 1e-4, 5e-4),
 }
 DEFAULT_RATES = (1e-3, 5e-3)

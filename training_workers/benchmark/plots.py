@@ -22,7 +22,7 @@ def draw_splits(lines: Sequence[Line], file: Path) -> bool:
     picture = Picture(figsize=(9, 4.2 * len(pairs)), layout="constrained")
     panels = picture.subplots(len(pairs), 1, squeeze=False)[:, 0]
     for axes, (base, task) in zip(panels, pairs, strict=True):
-        mine = [line for line in lines if (line.base, line.task) == (base, task)]
+        mine = [line for line in lines if (line.base, line.task) == (base, task) and not line.is_fresh]
         _draw_arms(axes, mine)
         axes.set_title(f"{base}, {task}", loc="left")
     picture.savefig(file, dpi=130)
@@ -31,7 +31,9 @@ def draw_splits(lines: Sequence[Line], file: Path) -> bool:
 
 def draw_bytes(lines: Sequence[Line], file: Path) -> bool:
     """Points below the centralized twin against all bytes that travelled. False: nothing to draw."""
-    sent = [line for line in lines if line.costs and line.costs.total_bytes and line.gap]
+    sent = [
+        line for line in lines if line.costs and line.costs.total_bytes and line.gap and not line.is_fresh
+    ]
     if not sent:
         return False
     picture = Picture(figsize=(9, 4.8), layout="constrained")

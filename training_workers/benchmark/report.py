@@ -6,7 +6,7 @@ from typing import Any
 
 from training_workers.benchmark.arms import RECIPES
 from training_workers.benchmark.personal import N_STEPS, TRAINED_RULES
-from training_workers.benchmark.plan import CHOOSING_SEED, Scale
+from training_workers.benchmark.plan import CHOOSING_SEED, Run, Scale
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import Costs, Figure, Line
 
@@ -113,6 +113,9 @@ are apart by a hash of their text. The round that does best on validation is the
 - *trained*: numbers that an update holds.
 - `+ …`: what each tenant makes of the shared version for itself, on its own mixture. All that train take {N_STEPS} more
   steps of the tenant's own on the same rows, and are used where its validation rows do not speak against it.
+- *fresh seeds*: what the seeds 0 to 2 had measured, again with seeds by which nothing was chosen.
+- *with its own* (goals): the worst tenant where each uses what it made of the shared version by the rule named.
+- *without federation*: the worst tenant of `local`, or of `base` where that is better.
 - `+ prior`: nothing is trained; the tenant's own log label prior is added at use.
 {trained}
 
@@ -121,23 +124,25 @@ are apart by a hash of their text. The round that does best on validation is the
 
 def _goals(lines: Sequence[Line]) -> str:
     rows = []
-    by_cell = {(line.base, line.task, line.split, line.arm): line for line in lines}
+    by_cell: dict[tuple[str, str, str, bool], list[Line]] = {}
+    for line in lines:
+        by_cell.setdefault((line.base, line.task, line.split, line.is_fresh), []).append(line)
     for line in lines:
         if line.arm not in GOAL_ARMS or line.split not in GOALS or line.gap is None:
             continue
-        without = [
-            by_cell[key].worst.mean
-            for name in ("prefix/local", "base")
-            if (key := (line.base, line.task, line.split, name)) in by_cell
-        ]
+        beside = by_cell[line.base, line.task, line.split, line.is_fresh]
+        own = [other for other in beside if other.arm.startswith(f"{line.arm} + ")]
+        best = max(own, key=lambda other: other.worst.mean, default=None)
+        without = [other.worst.mean for other in beside if other.arm in ("prefix/local", "base")]
         rows.append(
             [
-                f"{line.base}, {line.task}, {line.split}",
+                f"{line.base}, {line.task}, {_place(line)}",
                 line.arm,
                 _figure(line.gap),
                 f"{GOALS[line.split]:g}",
                 "yes" if line.gap.mean <= GOALS[line.split] else "no",
                 _figure(line.worst),
+                f"{_figure(best.worst)} ({best.arm.removeprefix(f'{line.arm} + ')})" if best else "",
                 f"{max(without):.1f}" if without else "",
                 _bytes(line.costs.up_bytes if line.costs else 0),
             ]
@@ -149,6 +154,7 @@ def _goals(lines: Sequence[Line]) -> str:
         "goal",
         "met",
         "worst tenant",
+        "with its own",
         "without federation",
         "up a round",
     )
@@ -159,9 +165,13 @@ def _tables(lines: Sequence[Line]) -> Iterable[str]:
     for base, task in dict.fromkeys((line.base, line.task) for line in lines):
         yield f"## {base}, {task}"
         mine = [line for line in lines if (line.base, line.task) == (base, task)]
-        for split in dict.fromkeys(line.split for line in mine):
-            yield f"### {split}"
-            yield _table(_COLUMNS, [_cells(line) for line in mine if line.split == split])
+        for place in dict.fromkeys(map(_place, mine)):
+            yield f"### {place}"
+            yield _table(_COLUMNS, [_cells(line) for line in mine if _place(line) == place])
+
+
+def _place(line: Line) -> str:
+    return f"{line.split}, fresh seeds" if line.is_fresh else line.split
 
 
 def _cells(line: Line) -> list[str]:
@@ -215,8 +225,18 @@ def _settings(schedule: Schedule) -> str:
 def _missing(schedule: Schedule) -> str:
     told = [f"- `{arm}` is not offered: {reason}" for arm, reason in schedule.plan.left_out.items()]
     told += [f"- {run.name} broke: {reason}" for run, reason in schedule.broken.items()]
-    told += [f"- {group.first.name} and the other seeds: not in the time given" for group in schedule.put_off]
+    not_run: dict[str, list[str]] = {}
+    for group in schedule.plan.groups:
+        run = group.first
+        if run.candidate is None and any(_is_unfinished(schedule, one) for one in group.runs):
+            place = f"{run.base}, {run.task}, {run.split}{', fresh seeds' if group.is_fresh else ''}"
+            not_run.setdefault(place, []).append(f"`{run.arm.name}`")
+    told += [f"- {place}: not run to the end: {', '.join(arms)}" for place, arms in not_run.items()]
     return "\n".join(told) or "Nothing was left out."
+
+
+def _is_unfinished(schedule: Schedule, run: Run) -> bool:
+    return schedule.record(run) is None and run not in schedule.broken
 
 
 def _sections(sections: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from training_workers.benchmark.arms import BASE, CENTRAL, Arm, Members
 from training_workers.benchmark.partition import Tenant
-from training_workers.benchmark.plan import POOLED, Group, Run
+from training_workers.benchmark.plan import FRESH_SEEDS, POOLED, Group, Run
 from training_workers.benchmark.results import Record
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.scoring import mixed
@@ -50,6 +50,7 @@ class Line:
     base: str
     task: str
     split: str
+    is_fresh: bool  # measured with the seeds by which nothing was chosen
     arm: str
     n_seeds: int
     score: Figure
@@ -71,8 +72,10 @@ def make_lines(schedule: Schedule, workplace: Workplace) -> list[Line]:
     """A line for each arm and split of which every seed's run is finished, the twin's too where it has one."""
     finished = _finished_groups(schedule)
     lines: list[Line] = []
-    for base, task, split in _cells(schedule):
-        arms = [group for group in finished if _is_on(group.first, base, task, split)]
+    for base, task, split, is_fresh in _cells(schedule):
+        arms = [
+            group for group in finished if _is_on(group.first, base, task, split) and _has(group, is_fresh)
+        ]
         seeds = max((group.runs for group in arms), key=len, default=())
         for group in arms:
             lines += _lines_of(schedule, workplace, group, split, [run.seed for run in seeds])
@@ -84,13 +87,18 @@ def _finished_groups(schedule: Schedule) -> list[Group]:
     return [group for group in reported if all(schedule.record(run) is not None for run in group.runs)]
 
 
-def _cells(schedule: Schedule) -> list[tuple[str, str, str]]:
-    cells: dict[tuple[str, str, str], None] = {}
+def _cells(schedule: Schedule) -> list[tuple[str, str, str, bool]]:
+    cells: dict[tuple[str, str, str, bool], None] = {}
     for group in schedule.plan.groups:
         run = group.first
         if run.candidate is None and run.split != POOLED:
-            cells[run.base, run.task, run.split] = None
+            cells[run.base, run.task, run.split, group.is_fresh] = None
     return list(cells)
+
+
+def _has(group: Group, is_fresh: bool) -> bool:
+    """Whether a group's seeds are those that are asked for; the bare base has no seed."""
+    return group.first.arm.recipe.members is Members.NOBODY or group.is_fresh == is_fresh
 
 
 def _is_on(run: Run, base: str, task: str, split: str) -> bool:
@@ -137,6 +145,7 @@ def _line(
         base=run.base,
         task=run.task,
         split=split,
+        is_fresh=any(seed in FRESH_SEEDS for seed in measured),
         arm=name,
         n_seeds=len(measured),
         score=Figure.of([one.score for one in measured.values()]),

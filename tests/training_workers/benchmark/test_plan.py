@@ -12,7 +12,7 @@ from tests.training_workers.benchmark.made import DOMAINS, TINY, finish_all, pla
 from training_workers.benchmark import report
 from training_workers.benchmark.arms import RECIPES, Arm, Members, Recipe, merged
 from training_workers.benchmark.partition import MIN_ROWS, N_TENANTS, SPLITS, partition, splits_of
-from training_workers.benchmark.plan import POOLED, Run
+from training_workers.benchmark.plan import FRESH_SEEDS, POOLED, Run
 from training_workers.benchmark.results import Results
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import make_lines
@@ -20,6 +20,7 @@ from training_workers.benchmark.texts import TASKS, Texts, count, read_texts
 from training_workers.benchmark.workplace import Workplace
 from training_workers.errors import BenchmarkFilesMissing, SplitImpossible
 from training_workers.examples import input_hash, is_held_out
+from training_workers.methods import METHODS
 
 # Rows and splits
 
@@ -114,6 +115,14 @@ def test_what_the_platform_refuses_is_told_and_not_run(
 
     assert "batch_size" in plan.left_out["prefix/long"]
     assert {group.first.arm.recipe_name for group in plan.groups} == {"short"}
+
+
+def test_no_arm_of_the_methods_is_refused_for_a_rate_that_is_to_be_tried() -> None:
+    for method in METHODS:
+        for recipe in ("central", "short", "long", "heavy-skew"):
+            arm = Arm(method, recipe)
+            for candidate in arm.candidates():
+                arm.specification(TASKS["topics"], candidate, n_steps=60, seed=0)
 
 
 def test_what_needs_settings_waits_until_all_candidates_are_through(place: Workplace, tmp_path: Path) -> None:
@@ -223,6 +232,44 @@ def test_figures_stand_beside_the_twin_of_the_same_seed(place: Workplace, tmp_pa
     assert lines["base"].n_seeds == 3
     page = report.make_page(planned, list(lines.values()), report.Circumstances("it", TINY, False, {}, []))
     assert "| smollm2, sentiment, dirichlet-0.5 | prefix/short | 2.0 ± 0.0 | 1 | no |" in page
+
+
+def test_what_did_best_is_measured_again_with_seeds_that_chose_nothing(
+    place: Workplace, tmp_path: Path
+) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    plan = plan_of(place, "base", "central", "short", "long", splits=("dirichlet-0.1", "dirichlet-1"))
+    planned = Schedule(plan, place, results)
+    finish_all(planned, results, {"central": 0.9, "short": 0.88, "base": 0.5})
+
+    fresh = [group for group in plan.groups if group.is_fresh]
+    assert plan.groups[-len(fresh) :] == tuple(fresh)
+    assert {(group.first.arm.recipe_name, group.first.split) for group in fresh} == {
+        ("central", POOLED),
+        ("short", "dirichlet-0.1"),
+    }
+    assert all([run.seed for run in group.runs] == list(FRESH_SEEDS) for group in fresh)
+    again = {line.arm: line for line in make_lines(planned, place) if line.is_fresh}
+    assert {line.split for line in again.values()} == {"dirichlet-0.1"}
+    assert {name: line.n_seeds for name, line in again.items()} == {
+        "base": 5,
+        "prefix/central": 5,
+        "prefix/short": 5,
+    }
+    asked = plan_of(place, "central", "short", splits=("dirichlet-0.1",), seeds=(0,))
+    assert not any(group.is_fresh for group in asked.groups)
+
+
+def test_a_page_made_before_the_end_says_what_is_not_there(place: Workplace, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    planned = Schedule(plan_of(place, "base", "central"), place, results)
+    job = planned.next_job()
+    assert job is not None
+    results.append(record(job.run, job))
+
+    page = report.make_page(planned, [], report.Circumstances("it", TINY, False, {}, []))
+    assert "- smollm2, sentiment, pooled: not run to the end: `prefix/central`" in page
+    assert "`base`: " not in page.split("## What is not here")[1]
 
 
 def test_no_comparison_is_begun_that_would_not_be_whole_in_time(place: Workplace, tmp_path: Path) -> None:

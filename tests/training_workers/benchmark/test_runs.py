@@ -132,11 +132,24 @@ def test_a_run_that_makes_versions_personal_is_another_run(
     assert key("identical") == identical  # where nothing is made personal
 
 
+def test_the_prior_stands_wherever_labels_are_skewed_and_what_trains_for_the_hardest_case() -> None:
+    def rules(method: str, recipe: str, split: str) -> tuple[str, ...]:
+        return Run("minilm", "topics", Arm(method, recipe), split, 0).personal_rules
+
+    assert rules("prefix", "short", "dirichlet-0.1") == PERSONAL_RULES
+    assert rules("prefix", "short", "dirichlet-1") == ("prior",)
+    assert rules("lora", "short", "dirichlet-0.1") == ("prior",)
+    assert rules("prefix", "heavy-skew", "dirichlet-0.1") == ("prior",)
+    assert rules("prefix", "short", "identical") == ()
+    assert rules("prefix", "long", "dirichlet-0.1") == ()
+
+
 def test_personal_rules_stand_beside_the_version_that_they_grew_from(
     place: Workplace, tmp_path: Path
 ) -> None:
     results = Results(tmp_path / "results.jsonl")
-    planned = Schedule(plan_of(place, "central", "short"), place, results)
+    plan = plan_of(place, "central", "short", splits=("dirichlet-0.1",))
+    planned = Schedule(plan, place, results)
     while (job := planned.next_job()) is not None:
         made = record(job.run, job, test=0.8)
         own = [made["result"]["models"][0]] * N_TENANTS
@@ -144,7 +157,7 @@ def test_personal_rules_stand_beside_the_version_that_they_grew_from(
         results.append(made)
         planned.end(job.run)
 
-    lines = {line.arm: line for line in make_lines(planned, place)}
+    lines = {line.arm: line for line in make_lines(planned, place) if not line.is_fresh}
     arms = [f"prefix/short + {name}" for name in PERSONAL_RULES]
     assert [(lines[arm].score.mean, lines[arm].worst.mean) for arm in arms] == [pytest.approx((80, 80))] * 4
     page = report.make_page(planned, list(lines.values()), report.Circumstances("it", TINY, False, {}, []))
