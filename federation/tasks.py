@@ -1,7 +1,7 @@
 """The coordinator's tasks: ids in, rows read in one transaction, arithmetic outside of any, rows written in another."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from django.conf import settings
 from federation import dispatch
 from federation.models import Campaign, FederatedRound
 from federation.services import aggregating, campaigns, rounds
-from federation.services.aggregating import AggregationPlan, CheckPlan
+from federation.services.aggregating import AggregationPlan, CheckPlan, Verdict
 from tenants import scoping
 from tenants.errors import LeaseLost
 from tenants.failpoints import FailPoint, reach
@@ -26,11 +26,8 @@ def advance(round_id: str) -> None:
     look = _look(round_id)
     while look.checks:
         reach(FailPoint.CHECK_BEGUN)
-        verdicts = aggregating.judge(look.checks)
-        with scoping.platform():
-            aggregating.record_verdicts(verdicts=verdicts)
+        look = _accept(look.federated_round, aggregating.judge(look.checks))
         reach(FailPoint.VERDICT_COMMITTED)
-        look = _look(round_id)
     if look.aggregation is not None:
         reach(FailPoint.AGGREGATION_PLANNED)
         with suppress(LeaseLost):  # it was canceled meanwhile, or another coordinator has taken it over
@@ -82,5 +79,23 @@ def _look(round_id: str) -> _Look:
             return _Look(federated_round, checks, None)
         rounds.close_training(federated_round=federated_round)
         rounds.conclude(federated_round=federated_round)
-        plan = aggregating.begin_aggregation(federated_round=federated_round, owner=holder())
-        return _Look(federated_round, [], plan)
+        return _begin_aggregation(federated_round)
+
+
+def _accept(federated_round: FederatedRound, verdicts: Sequence[Verdict]) -> _Look:
+    """Write the verdicts, and look what else there is to judge; where nothing is, take the step that is due.
+
+    The round is locked before its local runs, as by whoever cancels it.
+    """
+    with scoping.platform():
+        federated_round.lock()
+        aggregating.record_verdicts(verdicts=verdicts)
+        if checks := aggregating.plan_checks(federated_round=federated_round):
+            return _Look(federated_round, checks, None)
+        rounds.close_locked(federated_round=federated_round)
+        return _begin_aggregation(federated_round)
+
+
+def _begin_aggregation(federated_round: FederatedRound) -> _Look:
+    plan = aggregating.begin_aggregation(federated_round=federated_round, owner=holder())
+    return _Look(federated_round, [], plan)

@@ -1,6 +1,7 @@
 """The only place that sends messages. A message is a wake-up that carries ids; PostgreSQL holds the truth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import structlog
 from celery import current_app
@@ -18,6 +19,10 @@ PING_SECONDS = 2
 WORK = "training_workers.work"
 GPU_QUEUE = "gpu"
 COORDINATOR_QUEUE = "coordinator"
+TOLD: Final[Mapping[str, object]] = {"sent_at": Now(), "n_sent": 1}
+"""Fields of rows that are made in the transaction in which `wake_workers` tells of them."""
+
+WOKEN_AT_ONCE: Final = 2
 
 
 def send(task_name: str, *ids: str, queue: str, about: str = "", delay_seconds: float | None = None) -> None:
@@ -40,15 +45,17 @@ def wake_worker(row: Leased) -> None:
 
     The message names no row: which one is next is decided when a worker claims.
     """
-    wake_workers([row])
+    type(row)._base_manager.filter(pk=row.pk).update(sent_at=Now(), n_sent=F("n_sent") + 1)
+    send(WORK, queue=GPU_QUEUE, about=type(row).__name__)
 
 
 def wake_workers(rows: Sequence[Leased]) -> None:
-    """The same for many rows of one kind, with one message: a worker that claims one of many wakes the next worker."""
-    if rows:
-        told = type(rows[0])._base_manager.filter(pk__in=[row.pk for row in rows])
-        told.update(sent_at=Now(), n_sent=F("n_sent") + 1)
-        send(WORK, queue=GPU_QUEUE, about=type(rows[0]).__name__)
+    """The same for many new rows of one kind, which were made with `TOLD`.
+
+    A worker that claims one of many wakes the next worker: a few messages are enough, and two workers begin at once.
+    """
+    for row in rows[:WOKEN_AT_ONCE]:
+        send(WORK, queue=GPU_QUEUE, about=type(row).__name__)
 
 
 def wake_any() -> None:

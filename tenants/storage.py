@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ from tenants.errors import PreludeError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 2**20
+_N_VERIFIED = 4_096
+_TICK_NS = 20_000_000  # twice as long as the coarsest clock of a file system's times
+_verified: dict[
+    Path, tuple[int, ...]
+] = {}  # files whose bytes were compared with their digest, as they were then
 
 
 @dataclass(frozen=True)
@@ -111,17 +117,37 @@ def get_chunks(sha256: str, *, max_bytes: int) -> Iterator[bytes]:
 def stage(sha256: str, directory: Path, *, max_bytes: int) -> Path:
     """A local file with the bytes of this digest, for reading: the storage's own where it has one, else a copy.
 
-    The copy is in `directory`, which the caller removes. Raises as `get` does.
+    The copy is in `directory`, which the caller removes. Raises as `get` does. A file of the storage's own whose bytes
+    this process has compared with their digest is not read again until it is written.
     """
+    if not _SHA256.fullmatch(sha256):
+        raise BlobMissing(name=sha256)
     own = _own_path(sha256)
     if own is not None:
-        for _ in get_chunks(sha256, max_bytes=max_bytes):
-            pass
+        _verify(own, sha256, max_bytes)
         return own
     copy = directory / sha256
     with copy.open("wb") as file:
         file.writelines(get_chunks(sha256, max_bytes=max_bytes))
     return copy
+
+
+def _verify(path: Path, sha256: str, max_bytes: int) -> None:
+    with open_blob(_content_name(sha256)) as blob:
+        found = os.stat(blob.fileno())
+        if found.st_size > max_bytes:
+            raise BlobTooLarge(sha256=sha256, max_bytes=max_bytes)
+        written = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        if _verified.get(path) == written:
+            return
+        found_sha256 = hashlib.file_digest(blob, "sha256").hexdigest()  # type: ignore[arg-type]  # a binary file
+    if found_sha256 != sha256:
+        raise BlobCorrupt(sha256=sha256, found_sha256=found_sha256)
+    if time.time_ns() - found.st_ctime_ns < _TICK_NS:
+        return  # another write might bear the same time
+    if len(_verified) >= _N_VERIFIED:
+        _verified.clear()
+    _verified[path] = written
 
 
 def _own_path(sha256: str) -> Path | None:

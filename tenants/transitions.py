@@ -5,6 +5,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from django.db import models
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
 from tenants.errors import PreludeError
@@ -25,24 +26,34 @@ class Stateful(Identified):
         abstract = True
 
     def move_to(self, target: str, *, reason: str = "", **changes: object) -> None:
-        """Lock the row, check the table, write state, reason and `changes`, and record the move; needs a transaction.
+        """Check the table, write state, reason and `changes`, and record the move; needs a transaction.
 
-        Raises the model's conflict error when the table does not allow the move from the state that the locked row has.
+        The write finds the row in the state that was read, or the row is locked, read anew, and judged by what it is.
+
+        Raises the model's conflict error when the table does not allow the move from the state that the row has.
         """
-        self.lock()
         origin = self.state
-        if target not in self.transitions[origin]:
-            raise self.conflict(target)
-        for name, value in changes.items():
-            setattr(self, name, value)
-        self.state, self.state_reason, self.state_changed_at = target, reason, Now()
-        written = ["state", "state_reason", "state_changed_at", *changes]
-        if not self.transitions[target]:
-            self.finished_at = Now()
-            written.append("finished_at")
-        self.save(update_fields=written)
-        self._forget_times()
+        if not self._swap(origin, target, reason, changes):
+            self.lock()
+            origin = self.state
+            if not self._swap(origin, target, reason, changes):
+                raise self.conflict(target)
         self._record_move(origin)
+
+    def _swap(self, origin: str, target: str, reason: str, changes: Mapping[str, object]) -> bool:
+        if target not in self.transitions[origin]:
+            return False
+        finished = {} if self.transitions[target] else {"finished_at": Now()}
+        written = {"state": target, "state_reason": reason, "state_changed_at": Now(), **finished, **changes}
+        found = type(self)._base_manager.filter(pk=self.pk, state=origin)  # type: ignore[misc]  # each model's own
+        if found.update(**written) != 1:
+            return False
+        for name, value in written.items():
+            if isinstance(value, Combinable):
+                self.__dict__.pop(name, None)  # the database knows it: it is read when somebody asks
+            else:
+                setattr(self, name, value)
+        return True
 
     @classmethod
     def move_together(cls, keys: Sequence[UUID], target: str, *, origin: str) -> int:

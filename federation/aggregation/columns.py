@@ -85,8 +85,8 @@ class Updates:
         """All rows of some columns at once, from the first columns to the last."""
         for columns in columns_of(self._n_values, n_bytes=BLOCK_BYTES // len(self)):
             block = np.empty((len(self), columns.stop - columns.start))
-            for target, row in zip(block, self._rows(columns), strict=True):
-                target[:] = row
+            for row, file in zip(block, self._files, strict=True):
+                self._read(row, columns, file)
             check_finite(columns.name, block)
             yield columns, block
 
@@ -116,10 +116,15 @@ class Updates:
         return squares
 
     def _rows(self, columns: Columns) -> Iterator[Vector]:
-        """These columns of one update after the other; whoever is given one may write into it."""
+        """These columns of one update after the other, in the same memory, into which one may write."""
+        row = np.empty(columns.stop - columns.start)
         for file in self._files:
-            self._beat()
-            yield read_columns(file, columns.name, columns.start, columns.stop, self._dtype)
+            self._read(row, columns, file)
+            yield row
+
+    def _read(self, row: Vector, columns: Columns, file: TensorFile) -> None:
+        self._beat()
+        read_columns(row, file, columns.name, columns.start, self._dtype)
 
     def _judge_sum(self, columns: Columns, total: Vector) -> None:
         """Finite is what has a finite sum; where that is not, an update is to blame, or the scales are."""

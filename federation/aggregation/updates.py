@@ -70,12 +70,12 @@ class Parent:
     def norm(self) -> float:
         """The L2 norm over all values of all tensors."""
         n_values = {name: kind.n_values for name, kind in self.file.kinds.items()}
-        return math.sqrt(
-            math.fsum(
-                sum_of_squares(self.file.read(part.name, part.start, part.stop).astype(np.float64))
-                for part in columns_of(n_values, n_bytes=ROW_BYTES)
-            )
-        )
+        squares = []
+        for columns in columns_of(n_values, n_bytes=ROW_BYTES):
+            row = np.empty(columns.stop - columns.start)
+            self.file.read_into(row, columns.name, columns.start)
+            squares.append(sum_of_squares(row))
+        return math.sqrt(math.fsum(squares))
 
 
 _ORIGIN_ERRORS: dict[str, type[UpdateOriginDiffers]] = {

@@ -101,17 +101,22 @@ def _from_halves(halves: Values) -> NDArray[np.int8]:
     return codes - np.int8(_INT4_ZERO)
 
 
-def read_columns(file: TensorFile, name: str, start: int, stop: int, dtype: WireDtype) -> NDArray[np.float64]:
-    """Values `start` to `stop` of a flattened tensor that travels in `file`; `start` is a multiple of `GROUP`.
+def read_columns(
+    target: NDArray[np.float64], file: TensorFile, name: str, start: int, dtype: WireDtype
+) -> None:
+    """Fill `target` with a flattened tensor's values from `start` on, as they travel in `file`.
 
-    A file of integers holds finite values if its scales are finite, which is for the caller to find out.
+    `start` is a multiple of `GROUP`. A file of integers holds finite values if its scales are finite, which is for the
+    caller to find out.
     """
     if dtype in _FLOATS:
-        return file.read(name, start, stop).astype(np.float64)
+        file.read_into(target, name, start)
+        return
+    stop = start + target.size
     scales = file.read(scale_name(name), start // GROUP, ceil(stop / GROUP))
     n_a_code = 1 if dtype == "int8" else 2
     codes = file.read(name, start // n_a_code, ceil(stop / n_a_code))
-    return unpack(Packed(codes, scales), dtype, stop - start)
+    target[:] = unpack(Packed(codes, scales), dtype, target.size)
 
 
 def encode(

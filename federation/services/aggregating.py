@@ -23,6 +23,7 @@ from federation.states import LocalRunState, RoundState
 from tenants import storage
 from tenants.errors import LeaseLost, PreludeError
 from tenants.failpoints import FailPoint, reach
+from tenants.models import Tenant
 from tenants.storage import Stored
 
 CHECKED_TOGETHER: Final = 64  # updates whose verdicts are written in one transaction
@@ -54,7 +55,8 @@ def plan_checks(*, federated_round: FederatedRound) -> list[CheckPlan]:
     if federated_round.state != RoundState.TRAINING:
         return []
     submitted = LocalRun.objects.filter(federated_round=federated_round, state=LocalRunState.SUBMITTED)
-    waiting = list(submitted.select_related("tenant").order_by("pk")[:CHECKED_TOGETHER])
+    needed = submitted.only("attempt", "tenant_id", "update_sha256")
+    waiting = list(needed.order_by("pk")[:CHECKED_TOGETHER])
     return _plans(federated_round, waiting) if waiting else []
 
 
@@ -68,7 +70,7 @@ def _plans(federated_round: FederatedRound, local_runs: Sequence[LocalRun]) -> l
             parent=Stored(parent.sha256, parent.size_bytes),
             expected=ExpectedUpdate(
                 round=federated_round.public_id,
-                tenant=local_run.tenant.public_id,
+                tenant=Tenant(pk=local_run.tenant_id).public_id,
                 attempt=local_run.attempt,
                 base=federation.base_model.weights_sha256,
                 parent_sha256=parent.broadcast_sha256,
@@ -195,8 +197,10 @@ def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan:
         if has_state
         else None,
         updates=tuple(
-            (local_run.update_sha256, capped_weight(local_run.n_examples, rules.max_weight))
-            for local_run in accepted.order_by("tenant_id")
+            (sha256, capped_weight(n_examples, rules.max_weight))
+            for sha256, n_examples in accepted.values_list("update_sha256", "n_examples").order_by(
+                "tenant_id"
+            )
         ),
     )
 

@@ -45,6 +45,7 @@ def decide(*, federated_round: FederatedRound) -> Decision:
         return Decision(RoundState.KEPT, f"The gate kept the candidate: {told}.")
     candidate = federated_round.candidate_version
     assert candidate is not None
+    candidate.federation = federated_round.federation
     prefixes.publish(version=candidate, actor="gate", reason=told)
     return Decision(RoundState.PUBLISHED, f"The gate published the candidate: {told}.")
 
@@ -55,10 +56,11 @@ def compare(*, federated_round: FederatedRound) -> Comparison:
     candidate = _accuracies(federated_round.candidate_version)
     incumbent = _accuracies(federated_round.incumbent_version)
     cap = federated_round.federation.rules.aggregation.max_weight
+    runs = LocalRun.objects.filter(federated_round=federated_round)
     weights = {
-        local_run.dataset_id: min(local_run.n_examples, cap or local_run.n_examples)
-        for local_run in LocalRun.objects.filter(federated_round=federated_round)
-        if local_run.dataset_id in candidate and local_run.dataset_id in incumbent
+        dataset_id: min(n_examples, cap or n_examples)
+        for dataset_id, n_examples in runs.values_list("dataset_id", "n_examples")
+        if dataset_id in candidate and dataset_id in incumbent
     }
     total = sum(weights.values()) or 1
     return Comparison(
@@ -70,4 +72,4 @@ def compare(*, federated_round: FederatedRound) -> Comparison:
 
 def _accuracies(version: PrefixVersion) -> dict[object, float]:
     completed = Evaluation.objects.filter(version=version, state=EvaluationState.COMPLETED)
-    return {evaluation.dataset_id: evaluation.accuracy or 0.0 for evaluation in completed}
+    return {dataset_id: score or 0.0 for dataset_id, score in completed.values_list("dataset_id", "accuracy")}

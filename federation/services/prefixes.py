@@ -18,7 +18,7 @@ def publish(
         if pointer is None:
             PublishedPrefix.objects.create(federation=version.federation, version=version)
             return _record(version, None, actor, reason, action)
-        old = pointer.version
+        old = PrefixVersion(pk=pointer.version_id)  # by its key: nothing else of it is said
         if old.pk == version.pk:
             raise AlreadyPublished(version_id=version.public_id)
         pointer.version, pointer.published_at = version, Now()

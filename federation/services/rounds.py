@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max, QuerySet
+from django.db.models import Count, Max, Q, QuerySet
 from django.utils import timezone
 
 from federation import dispatch as coordinator
@@ -24,9 +24,11 @@ from federation.models import (
     Federation,
     LocalRun,
     PrefixVersion,
+    PublishedPrefix,
 )
 from federation.services import admission, evaluations, gate
 from federation.services.admission import Admission
+from federation.services.evaluations import Place
 from federation.states import (
     CAMPAIGN_LIVE,
     EVALUATION_TRANSITIONS,
@@ -102,7 +104,7 @@ def _parted(federation: Federation) -> Admission:
 
 
 def _open(federation: Federation, due_at: datetime | None, campaign: Campaign | None) -> FederatedRound:
-    published = federation.published.version
+    published = PublishedPrefix.objects.select_related("version").get(federation=federation).version
     last = FederatedRound.objects.filter(federation=federation).aggregate(number=Max("number"))["number"] or 0
     try:
         with transaction.atomic():
@@ -141,7 +143,7 @@ def _queue_local_runs(federated_round: FederatedRound, enrolments: Sequence[Enro
         evaluations.request(
             federation=federated_round.federation,
             version=federated_round.incumbent_version,
-            datasets=[dataset for _, dataset in taking_part],
+            places=[Place(dataset.pk, dataset.tenant_id) for _, dataset in taking_part],
         )
     local_runs = LocalRun.objects.bulk_create(
         LocalRun(
@@ -150,6 +152,7 @@ def _queue_local_runs(federated_round: FederatedRound, enrolments: Sequence[Enro
             enrolment=enrolment,
             dataset=dataset,
             n_examples=dataset.facts["n_train"],
+            **dispatch.TOLD,
         )
         for enrolment, dataset in taking_part
     )
@@ -176,20 +179,29 @@ def close_training(*, federated_round: FederatedRound) -> None:
         return
     with transaction.atomic(savepoint=False):
         federated_round.lock()
-        if federated_round.state != RoundState.TRAINING:
-            return
-        if timezone.now() >= federated_round.deadline_at:
-            _end_stragglers(federated_round)
-        if _unfinished_runs(federated_round).exists():
-            return
-        accepted = LocalRun.objects.filter(federated_round=federated_round, state=LocalRunState.ACCEPTED)
-        n_accepted = accepted.count()
-        if n_accepted >= federated_round.quorum:
-            federated_round.move_to(RoundState.AGGREGATING)
-            reach(FailPoint.TRAINING_CLOSED)
-        else:
-            reason = f"Only {n_accepted} updates were accepted and the quorum is {federated_round.quorum}."
-            end(federated_round=federated_round, state=RoundState.FAILED, reason=reason)
+        close_locked(federated_round=federated_round)
+
+
+def close_locked(*, federated_round: FederatedRound) -> None:
+    """The same for a round whose lock the caller holds."""
+    if federated_round.state != RoundState.TRAINING:
+        return
+    if timezone.now() >= federated_round.deadline_at:
+        _end_stragglers(federated_round)
+    runs = LocalRun.objects.filter(federated_round=federated_round).aggregate(
+        n_unfinished=Count("pk", filter=Q(finished_at=None)),
+        n_accepted=Count("pk", filter=Q(state=LocalRunState.ACCEPTED)),
+    )
+    if runs["n_unfinished"]:
+        return
+    if runs["n_accepted"] >= federated_round.quorum:
+        federated_round.move_to(RoundState.AGGREGATING)
+        reach(FailPoint.TRAINING_CLOSED)
+    else:
+        reason = (
+            f"Only {runs['n_accepted']} updates were accepted and the quorum is {federated_round.quorum}."
+        )
+        end(federated_round=federated_round, state=RoundState.FAILED, reason=reason)
 
 
 def _may_move(federated_round: FederatedRound, state: RoundState, unfinished: QuerySet[Any]) -> bool:
@@ -233,10 +245,11 @@ def begin_evaluation(*, federated_round: FederatedRound) -> None:
         reason = f"{place}, which evaluates every {campaign.evaluate_every} rounds and the last: not scored."
         end(federated_round=federated_round, state=RoundState.KEPT, reason=reason)
         return
+    runs = LocalRun.objects.filter(federated_round=federated_round)
     evaluations.request(
         federation=federated_round.federation,
         version=federated_round.candidate_version,
-        datasets=[local_run.dataset for local_run in _local_runs(federated_round)],
+        places=[Place(*keys) for keys in runs.values_list("dataset_id", "tenant_id").order_by("pk")],
     )
     federated_round.move_to(RoundState.EVALUATING, deadline_at=_deadline(federated_round.federation))
 
@@ -282,9 +295,8 @@ def call_off(*, federated_round: FederatedRound, actor: str) -> FederatedRound:
     with transaction.atomic():
         federated_round.lock()
         end(federated_round=federated_round, state=RoundState.CANCELED, reason=f"Canceled by {actor}.")
-        unfinished: list[tuple[Leased, str]] = [
-            (run, LocalRunState.CANCELED) for run in _local_runs(federated_round) if not run.is_finished
-        ]
+        runs = _unfinished_runs(federated_round).order_by("pk")  # in which they are locked where several are
+        unfinished: list[tuple[Leased, str]] = [(run, LocalRunState.CANCELED) for run in runs]
         of_candidate = _unfinished_evaluations(federated_round).filter(
             version=federated_round.candidate_version_id  # later rounds are compared with the incumbent too
         )
@@ -302,8 +314,3 @@ def _unfinished_evaluations(federated_round: FederatedRound) -> QuerySet[Evaluat
         dataset__in=LocalRun.objects.filter(federated_round=federated_round).values("dataset"),
         state__in=_UNFINISHED_EVALUATION,
     )
-
-
-def _local_runs(federated_round: FederatedRound) -> QuerySet[LocalRun]:
-    runs = LocalRun.objects.filter(federated_round=federated_round).select_related("tenant", "dataset")
-    return runs.order_by("pk")  # in which they are locked where several are

@@ -101,7 +101,8 @@ def test_bytes_are_those_of_every_attempt(operator_client: APIClient, federation
             federation=federation, number=1, parent=federated_round.parent_version
         )
         FederatedRound.objects.update(candidate_version=candidate)
-        evaluations.request(federation=federation, version=candidate, datasets=[first.dataset])
+        place = evaluations.Place(first.dataset_id, first.tenant_id)
+        evaluations.request(federation=federation, version=candidate, places=[place])
         evaluation = Evaluation.objects.get(version=candidate, dataset=first.dataset)
         claim(Evaluation, evaluation.pk, owner="one")
     body = operator_client.get(f"/api/v1/rounds/{federated_round.public_id}").json()

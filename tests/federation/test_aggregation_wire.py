@@ -117,7 +117,8 @@ def test_a_file_holds_what_it_is_expected_to_hold_and_may_be_read_in_parts(
     for name, tensor in whole.items():
         for start in range(0, tensor.size, GROUP):
             stop = min(start + GROUP, tensor.size)
-            columns = read_columns(file, name, start, stop, dtype)
+            columns = np.empty(stop - start)
+            read_columns(columns, file, name, start, dtype)
             np.testing.assert_array_equal(columns.astype(np.float32), tensor.ravel()[start:stop])
 
 

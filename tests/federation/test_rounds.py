@@ -268,13 +268,13 @@ def test_every_move_is_an_event_in_order() -> None:
     assert kinds.count("local_run.submitted") == kinds.count("local_run.accepted") == 2
 
 
-def test_workers_are_woken_once_for_each_kind_of_work_by_messages_that_say_nothing(
+def test_two_workers_are_woken_for_each_kind_of_work_by_messages_that_say_nothing(
     sent_messages: list[Message], django_capture_on_commit_callbacks: object
 ) -> None:
-    federation = ready_federation(n_tenants=2)
+    federation = ready_federation(n_tenants=3)
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
         steps.start(federation)
-    assert sent_messages == [Message("training_workers.work", [], "gpu")] * 2, "local runs, evaluations"
+    assert sent_messages == [Message("training_workers.work", [], "gpu")] * 4, "local runs, evaluations"
 
 
 def test_coordinator_messages_that_come_twice_or_late_change_nothing() -> None:

@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from federation import tasks
+from federation.errors import LocalRunStateConflict
 from federation.models import FederatedRound, LocalRun
 from federation.services import local_runs, rounds
 from federation.services.claiming import claim_next
@@ -63,10 +65,20 @@ def test_a_run_is_moved_and_recorded_without_reading_what_it_belongs_to() -> Non
     with scoping.platform():
         found = LocalRun.objects.get(pk=local_run.pk)
         assert spoken(lambda: found.move_to("submitted", lease_owner="", lease_expires_at=None)) == [
-            "SELECT",
             "UPDATE",
             "INSERT",
         ]
+
+
+def test_a_row_that_was_moved_since_it_was_read_is_judged_by_what_it_is() -> None:
+    local_run = steps.runs_of(steps.start(ready_federation()))[0]
+    with scoping.platform():
+        first, second, third = (LocalRun.objects.get(pk=local_run.pk) for _ in range(3))
+        first.move_to("running", attempt=1, lease_owner="one", lease_expires_at=Now())
+        second.move_to("canceled", reason="It is.", lease_owner="", lease_expires_at=None)
+        assert second.federated_round.events.order_by("-pk")[0].data["from"] == "running"
+        with pytest.raises(LocalRunStateConflict, match="is canceled and cannot become running"):
+            third.move_to("running")
 
 
 def test_work_is_claimed_in_one_statement() -> None:

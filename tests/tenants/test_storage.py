@@ -6,7 +6,9 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile, File
@@ -219,3 +221,35 @@ def test_what_is_staged_is_checked_as_what_is_got(blobs: Path, tmp_path: Path) -
     files_in(blobs)[0].write_bytes(b"1234x")
     with pytest.raises(BlobCorrupt):
         storage.stage(sha256, tmp_path, max_bytes=5)
+
+
+def test_what_was_checked_is_not_read_again_until_it_is_written(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digested: list[str] = []
+    file_digest = hashlib.file_digest
+
+    def note_and_digest(file: Any, name: str) -> Any:
+        digested.append(name)
+        return file_digest(file, name)
+
+    sha256 = storage.put(b"an update")
+    monkeypatch.setattr("tenants.storage.hashlib.file_digest", note_and_digest)
+    storage.stage(sha256, tmp_path, max_bytes=9)  # so new that it might still be written unseen
+    digested.clear()
+    time.sleep(0.05)
+    for _ in range(3):
+        file = storage.stage(sha256, tmp_path, max_bytes=9)
+    assert len(digested) == 1
+    with pytest.raises(BlobTooLarge):
+        storage.stage(sha256, tmp_path, max_bytes=8)
+
+    times = file.stat()
+    with file.open("r+b") as content:
+        content.write(b"AN")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))  # as if nothing had been written
+    with pytest.raises(BlobCorrupt):
+        storage.stage(sha256, tmp_path, max_bytes=9)
+    storage.put(b"an update")
+    storage.stage(sha256, tmp_path, max_bytes=9)
+    assert len(digested) == 3
