@@ -1,10 +1,11 @@
 """The Celery application: it wakes processes up, PostgreSQL knows what is to be done."""
 
+import gc
 import os
 import sys
 
 from celery import Celery
-from celery.signals import setup_logging, task_prerun
+from celery.signals import setup_logging, task_prerun, worker_ready
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy.settings")
 
@@ -41,6 +42,12 @@ app.conf.update(
 @task_prerun.connect  # as Django does for each request: one that is too old, or was lost, is opened anew
 def _renew_connection(**_: object) -> None:
     close_old_connections()
+
+
+@worker_ready.connect  # as the web process does: full collections would walk through all of Django and torch
+def _spare_what_stays(**_: object) -> None:
+    gc.collect()
+    gc.freeze()
 
 
 @setup_logging.connect  # Django's LOGGING holds for workers too

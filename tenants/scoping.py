@@ -29,7 +29,7 @@ class Scope:
 
     role: str
     tenant_id: UUID | None
-    is_reading: bool = False  # then there is no transaction: each statement carries its scope
+    is_reading: bool = False  # then there is no transaction: each statement carries its scope, as in `single`
 
 
 _PLATFORM = Scope(role=PLATFORM_ROLE, tenant_id=None)
@@ -72,10 +72,29 @@ def reading(tenant_id: UUID | None) -> Iterator[None]:
     for the database once instead of four times, and in READ COMMITTED a transaction would show nothing else. What is
     not a SELECT raises ScopeReadOnly.
     """
+    with _carried(tenant_id, n_writes=0):
+        yield
+
+
+@contextmanager
+def single(tenant_id: UUID | None) -> Iterator[None]:
+    """The tenant's scope, or the platform's without one, for one statement that writes, a transaction of its own.
+
+    It carries its scope as what `reading` reads does; a second one that writes raises ScopeReadOnly. It is asked again
+    where the connection was lost: so it finds nothing left to do when it is said twice.
+    """
+    with _carried(tenant_id, n_writes=1):
+        yield
+
+
+@contextmanager
+def _carried(tenant_id: UUID | None, *, n_writes: int) -> Iterator[None]:
     outer = _IN_FORCE.get()
     role = PLATFORM_ROLE if tenant_id is None else "none"
     token = _IN_FORCE.set(Scope(role=role, tenant_id=tenant_id, is_reading=True))
-    carrier = _Carrier(is_first=_take_over_health_check())
+    # What was worked out for hours is not thrown away because the connection was lost meanwhile.
+    is_worth_asking_twice = n_writes > 0 and not connection.in_atomic_block
+    carrier = _Carrier(is_first=_take_over_health_check() or is_worth_asking_twice, n_writes=n_writes)
     try:
         with connection.execute_wrapper(carrier):
             yield
@@ -90,8 +109,9 @@ def reading(tenant_id: UUID | None) -> Iterator[None]:
 class _Carrier:
     """Sends each statement with the scope in force. The first one may find the connection lost, and opens it anew."""
 
-    def __init__(self, *, is_first: bool) -> None:
+    def __init__(self, *, is_first: bool, n_writes: int) -> None:
         self.is_first = is_first
+        self._n_writes = n_writes
 
     def __call__(
         self,
@@ -106,7 +126,9 @@ class _Carrier:
         if scope is None or not scope.is_reading:
             return execute(statement, parameters, many, context)  # of a scope within, which has a transaction
         if not statement.startswith("SELECT "):
-            raise ScopeReadOnly()
+            if not self._n_writes:
+                raise ScopeReadOnly()
+            self._n_writes -= 1
         message = f"{_SET}; {statement}", [*_parameters(scope), *(parameters or ())]
         is_first, self.is_first = self.is_first, False
         try:

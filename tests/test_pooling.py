@@ -106,14 +106,13 @@ def work(side: Side, seen: Seen) -> None:
             datasets.accept_dataset(dataset=attempt.row, facts={"n_rows": 1})
 
     dataset = side.waiting.pop()
-    scope = partial(scoping.tenant, side.tenant.id)
-    with scope():
+    with scoping.tenant(side.tenant.id):
         claimed = claim(Dataset, dataset.pk, owner="worker")
-    perform(Attempt(claimed, scope), look_and_accept)
+    perform(Attempt(claimed), look_and_accept)
     (backend, *shown), between = answers
     assert (shown, between) == ([[side.tenant.id], [side.tenant.id]], NOTHING)
     seen.note(backend, side.tenant)
-    with scope():
+    with scoping.tenant(side.tenant.id):
         assert Dataset.objects.get(pk=dataset.pk).state == DatasetState.READY
 
 

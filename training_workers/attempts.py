@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO, Generic, TypeVar
+from uuid import UUID
 
 import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from federation.services import reconciling, trainer_logs
+from tenants import scoping
 from tenants.errors import LeaseLost, PreludeError
 from tenants.leases import Leased
-from tenants.models import Dataset
+from tenants.models import Dataset, TenantOwned
 from tenants.services import datasets
 from training_workers.errors import TrainerFailed, TrainerLost
 from training_workers.resident import StopJob
@@ -26,12 +28,20 @@ _PROGRESS_EVERY_SECONDS = 0.5  # a row written at each of a fast model's steps w
 
 
 class Attempt(Generic[Row]):
-    """A claimed row and the scope in which it is read and written."""
+    """A claimed row and the scopes in which it is read and written: its tenant's, or the platform's."""
 
-    def __init__(self, row: Row, scope: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, row: Row) -> None:
         self.row = row
-        self.scope = scope
+        self._tenant_id: UUID | None = row.tenant_id if isinstance(row, TenantOwned) else None
         self._written_at = time.monotonic()
+
+    def scope(self) -> AbstractContextManager[None]:
+        """A transaction."""
+        return scoping.platform() if self._tenant_id is None else scoping.tenant(self._tenant_id)
+
+    def single(self) -> AbstractContextManager[None]:
+        """For one statement: an end that writes nothing else takes one message to the database, not four."""
+        return scoping.single(self._tenant_id)
 
     def beat(self, **changes: object) -> None:
         """Extend the lease and write progress. Raises StopJob when the work is another's or has ended.

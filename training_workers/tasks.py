@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -11,10 +9,10 @@ from celery import shared_task
 
 from federation.models import BaseModel, Evaluation, Federation, LocalRun, PersonalPrefix
 from federation.services.claiming import claim_next
-from tenants import dispatch, scoping
+from tenants import dispatch
 from tenants.failpoints import FailPoint, reach
 from tenants.leases import Leased, holder
-from tenants.models import Dataset, TenantOwned
+from tenants.models import Dataset
 from training_workers import work
 from training_workers.attempts import Attempt, perform
 
@@ -46,12 +44,8 @@ def work_on_next() -> None:
         log.info("nothing_to_claim")  # a message too many
     while row is not None:
         reach(FailPoint.CLAIMED, type(row).__name__)
-        perform(Attempt(row, _scope_of(row)), WORK[type(row)])
+        perform(Attempt(row), WORK[type(row)])
         if time.monotonic() >= over_at:
             dispatch.wake_any()
             return
         row = claim_next(owner=holder())
-
-
-def _scope_of(row: Leased) -> Callable[[], AbstractContextManager[None]]:
-    return partial(scoping.tenant, row.tenant_id) if isinstance(row, TenantOwned) else scoping.platform

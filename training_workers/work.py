@@ -83,17 +83,16 @@ def train(attempt: Attempt[LocalRun]) -> None:
     # Where tenants train from something else than the version, its score comes from its own evaluation alone.
     is_version = parent.broadcast_sha256 == parent.sha256
     job = _train_job(local_run, is_measured=measured is not None or not is_version)
-    job["examples"] = _training_rows(attempt, job["specification"], job["seed"])
-    if job["evaluate_after"]:
-        job["held_out"] = _held_out_rows(attempt, local_run.dataset, job["specification"])
+    job |= _rows(attempt, job["specification"], job["seed"], is_scored=job["evaluate_after"])
     blobs = {"state": _fetched(parent.broadcast_sha256, parent.broadcast_size_bytes)}
     answer = _run(attempt, job, blobs if residual is None else {**blobs, "residual": residual})
     metrics = {**answer.result["metrics"], "base_loaded": answer.result["base_loaded"]}
-    with attempt.scope():
-        if job["evaluate_before"]:
+    if job["evaluate_before"]:
+        with attempt.scope():
             local_runs.record_before(local_run=local_run, score=metrics["scores"]["before"])
-        else:
-            metrics["scores"]["before"] = measured
+    else:
+        metrics["scores"]["before"] = measured
+    with attempt.scope() if "residual" in answer.blobs else attempt.single():
         local_runs.submit_update(
             local_run=local_run,
             update=answer.blobs["update"],
@@ -110,7 +109,7 @@ def evaluate(attempt: Attempt[Evaluation]) -> None:
     job["held_out"] = _held_out_rows(attempt, evaluation.dataset, federation.specification)
     blobs = {"state": _fetched(version.sha256, version.size_bytes)} if version else {}
     score = _run(attempt, job, blobs).result
-    with attempt.scope():
+    with attempt.single():
         evaluations.complete_evaluation(
             evaluation=evaluation, accuracy=score["accuracy"], loss=score["loss"], n_rows=score["n_rows"]
         )
@@ -121,7 +120,6 @@ def grow(attempt: Attempt[PersonalPrefix]) -> None:
     personal_prefix = attempt.row
     version, specification = personal_prefix.version, personal_prefix.rules.as_json()
     job: dict[str, Any] = {"base": _base(personal_prefix.federation), "specification": specification}
-    job["held_out"] = _held_out_rows(attempt, personal_prefix.dataset, specification)
     blobs = {"state": _fetched(version.sha256, version.size_bytes)}
     by_rule = _find_prior if personal_prefix.rule == PersonalRule.PRIOR else _train_personal
     content, scores = by_rule(attempt, job, blobs)
@@ -140,7 +138,7 @@ def _train_personal(
         "kind": "grow",
         "seed": seed,
         "freezes_keys": attempt.row.rule == PersonalRule.PERSONAL_VALUES,
-        "examples": _training_rows(attempt, job["specification"], seed),
+        **_rows(attempt, job["specification"], seed, is_scored=True),
     }
     answer = _run(attempt, job, blobs)
     return answer.blobs["grown"], answer.result["scores"]
@@ -153,7 +151,10 @@ def _find_prior(
     dataset, labels = attempt.row.dataset, job["specification"]["task"]["label_words"]
     with attempt.open_rows(dataset) as rows:
         counts = examples.count_training_labels(rows, dataset.format)
-    job |= {"kind": "evaluate"}
+    job |= {
+        "kind": "evaluate",
+        "held_out": _held_out_rows(attempt, attempt.row.dataset, job["specification"]),
+    }
     shared = _run(attempt, job, blobs).result
     personal = _run(attempt, {**job, "label_counts": counts}, blobs).result
     prior = examples.label_log_prior(counts, labels=labels)
@@ -195,22 +196,34 @@ def _train_job(local_run: LocalRun, *, is_measured: bool) -> dict[str, Any]:
     }
 
 
-def _training_rows(
-    attempt: Attempt[LocalRun] | Attempt[PersonalPrefix], specification: dict[str, Any], seed: int
-) -> list[dict[str, Any]]:
+def _rows(
+    attempt: Attempt[LocalRun] | Attempt[PersonalPrefix],
+    specification: dict[str, Any],
+    seed: int,
+    *,
+    is_scored: bool,
+) -> dict[str, Any]:
+    """The rows to train on, and those to score on where that is wanted: the dataset is read once."""
     dataset, training = attempt.row.dataset, specification["training"]
-    n = training["n_steps"] * training["batch_size"]
+    draw = {
+        "n": training["n_steps"] * training["batch_size"],
+        "n_train": dataset.facts["n_train"],
+        "seed": seed,
+    }
     with attempt.open_rows(dataset) as rows:
-        chosen = examples.select_training(
-            rows, dataset.format, n=n, n_train=dataset.facts["n_train"], seed=seed
-        )
-    return [examples.as_row(example) for example in chosen]
+        if not is_scored:
+            chosen = examples.select_training(rows, dataset.format, **draw)
+            return {"examples": [examples.as_row(example) for example in chosen]}
+        n_held_out = specification["evaluation"]["n_held_out_rows"]
+        chosen, held_out = examples.select_both(rows, dataset.format, **draw, n_held_out=n_held_out)
+    return {
+        "examples": [examples.as_row(example) for example in chosen],
+        "held_out": [examples.as_row(example) for example in held_out],
+    }
 
 
 def _held_out_rows(
-    attempt: Attempt[LocalRun] | Attempt[Evaluation] | Attempt[PersonalPrefix],
-    dataset: Dataset,
-    specification: dict[str, Any],
+    attempt: Attempt[Evaluation] | Attempt[PersonalPrefix], dataset: Dataset, specification: dict[str, Any]
 ) -> list[dict[str, Any]]:
     with attempt.open_rows(dataset) as rows:
         chosen = examples.select_held_out(

@@ -126,6 +126,30 @@ def test_a_scope_for_reading_writes_nothing(acme: Tenant) -> None:
         assert Tenant.objects.get().name == "Acme"
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_single_statement_writes_within_its_scope_alone(acme: Tenant, globex: Tenant) -> None:
+    with scoping.single(acme.id):
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE tenants_tenant SET name = 'Other' RETURNING id")
+            assert cursor.fetchall() == [(acme.id,)]
+        assert not connection.in_atomic_block
+        assert Tenant.objects.get().name == "Other"
+        with pytest.raises(ScopeReadOnly):
+            Tenant.objects.update(name="Third")
+    assert count("tenants_tenant") == 0
+    with scoping.platform():
+        assert Tenant.objects.get(pk=globex.pk).name == "Globex"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_single_statement_finds_a_new_connection_where_the_old_one_was_lost(acme: Tenant) -> None:
+    begin_request()
+    assert ask_for_one() == 1  # the connection's health has been asked for
+    lose_connection()
+    with scoping.single(acme.id):
+        assert Tenant.objects.filter(pk=acme.pk).update(name="Other") == 1
+
+
 def test_a_scope_within_one_for_reading_writes(acme: Tenant, globex: Tenant) -> None:
     with scoping.reading(acme.id):
         with scoping.platform():

@@ -24,6 +24,7 @@ from training_workers.examples import (
     input_hash,
     is_held_out,
     read_examples,
+    select_both,
     select_held_out,
     select_training,
     validate,
@@ -227,6 +228,8 @@ def test_training_rows_are_drawn_by_the_seed_and_never_held_out(file_format: str
     drawn = select_training(file, file_format, n=n, n_train=n_train, seed=3)
     assert drawn == select_training(file, file_format, n=n, n_train=n_train, seed=3)
     assert drawn != select_training(file, file_format, n=n, n_train=n_train, seed=4)
+    held_out = select_held_out(file, file_format, n=7)
+    assert (drawn, held_out) == select_both(file, file_format, n=n, n_train=n_train, seed=3, n_held_out=7)
     assert not any(is_held_out(input_hash(example)) for example in drawn)
     counts = [drawn.count(example) for example in set(drawn)]
     assert max(counts) - min(counts) <= 1, "every row once before any row again"
@@ -238,6 +241,8 @@ def test_a_changed_file_is_noticed() -> None:
         select_training(jsonl(REVIEWS), "jsonl", n=500, n_train=500, seed=0)
     with pytest.raises(errors.DatasetChanged):
         select_training(jsonl(REVIEWS), "jsonl", n=5, n_train=0, seed=0)
+    with pytest.raises(errors.DatasetChanged):
+        select_both(jsonl(REVIEWS), "jsonl", n=500, n_train=500, seed=0, n_held_out=3)
 
 
 def test_held_out_rows_do_not_depend_on_the_order_and_hold_no_duplicates() -> None:

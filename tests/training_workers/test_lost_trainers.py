@@ -5,7 +5,6 @@ import resource
 import shutil
 import signal
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +109,7 @@ def test_a_run_that_loses_its_trainer_each_time_is_stopped_and_blamed_and_others
                 run_out_of_memory(trainer)
             steps.submit(attempt.row, steps.update_bytes(attempt.row, steps.change(0)))
 
-        perform(Attempt(steps.claim(local_run), partial(scoping.tenant, local_run.tenant_id)), work)
+        perform(Attempt(steps.claim(local_run)), work)
         return steps.reload(local_run)
 
     for _ in range(settings.MAX_ATTEMPTS - 1):

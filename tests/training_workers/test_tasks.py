@@ -2,7 +2,6 @@
 
 import errno
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -41,7 +40,7 @@ def local_run() -> LocalRun:
 
 
 def attempt(local_run: LocalRun, work: Callable[[Attempt[LocalRun]], None]) -> LocalRun:
-    perform(Attempt(steps.claim(local_run), partial(scoping.tenant, local_run.tenant_id)), work)
+    perform(Attempt(steps.claim(local_run)), work)
     return steps.reload(local_run)
 
 

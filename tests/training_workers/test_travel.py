@@ -1,7 +1,6 @@
 """What a worker fetches and submits of a federation whose tensors travel small, with a real trainer."""
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,7 @@ def federation(
     )
     with scoping.platform():
         claimed = claim(Federation, made.pk, owner="worker")
-    work.prepare_start(Attempt(claimed, scoping.platform))
+    work.prepare_start(Attempt(claimed))
     EnrolmentFactory.create(federation=made, tenant=acme, dataset=validated(acme))
     return steps.reload(made)
 
@@ -87,7 +86,7 @@ def validated(tenant: Tenant) -> Dataset:
     dataset = create(tenant, reviews(seed=1).encode())
     with scoping.tenant(tenant.id):
         claimed = claim(Dataset, dataset.pk, owner="worker")
-    work.validate_dataset(Attempt(claimed, partial(scoping.tenant, tenant.id)))
+    work.validate_dataset(Attempt(claimed))
     with scoping.tenant(tenant.id):
         return Dataset.objects.get(pk=dataset.pk)
 
@@ -96,7 +95,7 @@ def train(federation: Federation) -> LocalRun:
     """Acme's run of a new round, accepted; the round is called off."""
     federated_round = steps.start(steps.reload(federation))
     claimed = steps.claim(steps.runs_of(federated_round)[0])
-    work.train(Attempt(claimed, partial(scoping.tenant, claimed.tenant_id)))
+    work.train(Attempt(claimed))
     tasks.advance(federated_round.public_id)
     with scoping.platform():
         rounds.cancel_round(federated_round=steps.reload(federated_round), actor="operator:anna")

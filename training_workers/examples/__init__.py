@@ -16,7 +16,7 @@ from training_workers.examples.rows import (
     as_row,
     example_from_row,
 )
-from training_workers.examples.selection import select_held_out, select_training
+from training_workers.examples.selection import select_both, select_held_out, select_training
 from training_workers.examples.split import input_hash, is_held_out
 from training_workers.examples.validation import DatasetFacts, DatasetLimits, validate
 
@@ -36,6 +36,7 @@ __all__ = [
     "is_held_out",
     "label_log_prior",
     "read_examples",
+    "select_both",
     "select_held_out",
     "select_training",
     "validate",

@@ -19,25 +19,65 @@ def select_training(file: BinaryIO, file_format: str, *, n: int, n_train: int, s
     Raises:
         DatasetChanged: the file has fewer training rows than `n_train`.
     """
-    places: dict[int, list[int]] = {}
-    for place, index in enumerate(_drawn(n, n_train, seed)):
-        places.setdefault(index, []).append(place)
-    chosen: dict[int, Example] = {}
-    n_seen = 0
+    drawn = _Drawn(n, n_train, seed)
     for example in read_examples(file, file_format):
-        if is_held_out(input_hash(example)):
-            continue
-        for place in places.pop(n_seen, ()):
-            chosen[place] = example
-        n_seen += 1
-        if not places:
-            break
-    if places:
-        raise DatasetChanged(n_expected=n_train, n_found=n_seen)
-    return [chosen[place] for place in range(n)]
+        if not is_held_out(input_hash(example)):
+            drawn.look_at(example)
+            if drawn.is_whole:
+                break
+    return drawn.rows()
 
 
-def _drawn(n: int, n_train: int, seed: int) -> list[int]:
+def select_held_out(file: BinaryIO, file_format: str, *, n: int) -> list[Example]:
+    """The `n` different held-out inputs with the smallest hashes: always the same ones."""
+    smallest = _Smallest(n)
+    for example in read_examples(file, file_format):
+        smallest.look_at(example, input_hash(example))
+    return smallest.rows()
+
+
+def select_both(
+    file: BinaryIO, file_format: str, *, n: int, n_train: int, seed: int, n_held_out: int
+) -> tuple[list[Example], list[Example]]:
+    """What `select_training` and `select_held_out` give, with the file read once. Raises DatasetChanged."""
+    drawn, smallest = _Drawn(n, n_train, seed), _Smallest(n_held_out)
+    for example in read_examples(file, file_format):
+        hashed = input_hash(example)
+        if is_held_out(hashed):
+            smallest.look_at(example, hashed)
+        else:
+            drawn.look_at(example)
+    return drawn.rows(), smallest.rows()
+
+
+class _Drawn:
+    """Those of the training rows that the seed draws, each as often as it does."""
+
+    def __init__(self, n: int, n_train: int, seed: int) -> None:
+        self._n, self._n_train = n, n_train
+        self._places: dict[int, list[int]] = {}
+        for place, index in enumerate(_draw(n, n_train, seed)):
+            self._places.setdefault(index, []).append(place)
+        self._chosen: dict[int, Example] = {}
+        self._n_seen = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return not self._places
+
+    def look_at(self, example: Example) -> None:
+        """The file's next training row."""
+        for place in self._places.pop(self._n_seen, ()):
+            self._chosen[place] = example
+        self._n_seen += 1
+
+    def rows(self) -> list[Example]:
+        if not self.is_whole:
+            raise DatasetChanged(n_expected=self._n_train, n_found=self._n_seen)
+        return [self._chosen[place] for place in range(self._n)]
+
+
+def _draw(n: int, n_train: int, seed: int) -> list[int]:
     """`n` indices below `n_train`: whole shuffles first, then a sample."""
     generator = random.Random(seed)  # noqa: S311 (a reproducible draw, no secret)
     drawn: list[int] = []
@@ -48,19 +88,25 @@ def _drawn(n: int, n_train: int, seed: int) -> list[int]:
     return drawn
 
 
-def select_held_out(file: BinaryIO, file_format: str, *, n: int) -> list[Example]:
-    """The `n` different held-out inputs with the smallest hashes: always the same ones."""
-    heap: list[int] = []
-    kept: dict[int, Example] = {}
-    for example in read_examples(file, file_format):
-        hashed = input_hash(example)
-        if not is_held_out(hashed) or hashed in kept:
-            continue
-        if len(heap) == n and -hashed <= heap[0]:
-            continue
-        kept[hashed] = example
-        if len(heap) < n:
-            heapq.heappush(heap, -hashed)
+class _Smallest:
+    """The held-out rows with the smallest hashes; of the same input the first."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self._heap: list[int] = []
+        self._kept: dict[int, Example] = {}
+
+    def look_at(self, example: Example, hashed: int) -> None:
+        """The file's next row."""
+        if not is_held_out(hashed) or hashed in self._kept:
+            return
+        if len(self._heap) == self._n and -hashed <= self._heap[0]:
+            return
+        self._kept[hashed] = example
+        if len(self._heap) < self._n:
+            heapq.heappush(self._heap, -hashed)
         else:
-            del kept[-heapq.heapreplace(heap, -hashed)]
-    return [kept[hashed] for hashed in sorted(kept)]
+            del self._kept[-heapq.heapreplace(self._heap, -hashed)]
+
+    def rows(self) -> list[Example]:
+        return [self._kept[hashed] for hashed in sorted(self._kept)]
