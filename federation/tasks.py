@@ -7,17 +7,23 @@ from typing import NamedTuple
 
 from celery import shared_task
 from django.conf import settings
+from django.db.models import QuerySet
 
 from federation import dispatch
 from federation.models import Campaign, FederatedRound
 from federation.services import aggregating, campaigns, rounds
 from federation.services.aggregating import AggregationPlan, CheckPlan, Verdict
-from tenants import scoping
+from tenants import lookups, scoping
 from tenants.errors import LeaseLost
 from tenants.failpoints import FailPoint, reach
 from tenants.leases import holder
 
-_NEEDED = ("federation__base_model", "parent_version", "incumbent_version", "candidate_version")
+
+def _rounds() -> QuerySet[FederatedRound]:
+    """Rounds with all that their steps read."""
+    return FederatedRound.objects.select_related(
+        "federation__base_model", "parent_version", "incumbent_version", "candidate_version"
+    )
 
 
 @shared_task(name=dispatch.ADVANCE)
@@ -74,7 +80,7 @@ class _Look(NamedTuple):
 def _look(round_id: str) -> _Look:
     """Find the updates that wait to be judged; where none does, let the round take the step that is due."""
     with scoping.platform():
-        federated_round = FederatedRound.pick(FederatedRound.objects.select_related(*_NEEDED), round_id)
+        federated_round = lookups.pick(_rounds, round_id)
         if checks := aggregating.plan_checks(federated_round=federated_round):
             return _Look(federated_round, checks, None)
         rounds.close_training(federated_round=federated_round)
