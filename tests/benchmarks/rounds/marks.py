@@ -40,11 +40,6 @@ def n_needed() -> int:
     return 2 if HOLD in os.environ else number(N_TENANTS)
 
 
-def mark_ready() -> None:
-    """Everything runs, and no round has begun."""
-    mark("ready", processes=list(processes()))
-
-
 def mark_round(number_: int, *, began_at: float, trained_at: float | None = None, **facts: object) -> None:
     """A round has just ended. After the first and the last one, note what the processes have used."""
     ended_at = time.time()
@@ -92,19 +87,21 @@ def loopback_bytes() -> int:
 
 
 def processes() -> Iterator[dict[str, object]]:
-    """The session's processes: what they are, CPU seconds, proportional set size, the most they had resident."""
+    """The session's processes: what they are, CPU seconds, proportional set size, what they have and had resident."""
     for pid in session_pids():
         place = _PROC / str(pid)
         with contextlib.suppress(OSError):
             command = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             pss_bytes = _kilobytes(place / "smaps_rollup", "Pss:")
             peak_bytes = _kilobytes(place / "status", "VmHWM:")
+            resident_bytes = _kilobytes(place / "status", "VmRSS:")
             yield {
                 "pid": pid,
                 "command": command[:300],
                 "cpu_seconds": _cpu_seconds(pid),
                 "pss_bytes": pss_bytes,
                 "peak_bytes": peak_bytes,
+                "resident_bytes": resident_bytes,
             }
 
 

@@ -146,7 +146,6 @@ def session(directory: Path) -> Iterator[Session]:
 def main() -> None:
     """Hold the session's rounds."""
     with session(Path(sys.argv[1])) as running:
-        marks.mark_ready()
         for number in range(1, marks.number(marks.N_ROUNDS) + 1):
             running.hold_round(number)
 

@@ -142,12 +142,12 @@ def _peak(groups: Groups, case: Case) -> float | None:
 
 
 def _base(groups: Groups) -> float | None:
-    """What the coordinator has resident before a payload has passed through it."""
+    """What the coordinator has resident between the first round, which warms it up, and the second."""
     sizes = [
-        session.coordinator_before_bytes
+        session.coordinator_between_bytes
         for (_, system), sessions in groups.items()
         for session in sessions
-        if system is System.PRELUDE and session.coordinator_before_bytes
+        if system is System.PRELUDE and session.coordinator_between_bytes
     ]
     return min(sizes) if sizes else None
 

@@ -44,7 +44,7 @@ class Session:
     server_bytes: int = 0
     total_bytes: int = 0
     coordinator_bytes: int = 0
-    coordinator_before_bytes: int = 0
+    coordinator_between_bytes: int = 0  # between the first round, which warms up, and the second
     n_clients: int | None = None
     problem: str = ""
 
@@ -127,8 +127,6 @@ def _judge(system: System, case: Case, found: list[dict[str, Any]]) -> Session:
             session.n_clients = one.get("n_clients")
             if one["trained_at"]:
                 session.training_seconds.append(one["trained_at"] - one["began_at"])
-        elif one["event"] == "ready":
-            session.coordinator_before_bytes = _coordinator_bytes(system, one)
     usages = [one for one in found if one["event"] == "usage"]
     if len(usages) == 2:
         before, after = usages
@@ -140,13 +138,14 @@ def _judge(system: System, case: Case, found: list[dict[str, Any]]) -> Session:
             one["pss_bytes"] for one in after["processes"] if _is_server(system, one["command"])
         )
         session.coordinator_bytes = _coordinator_bytes(system, after)
+        session.coordinator_between_bytes = _coordinator_bytes(system, before, "resident_bytes")
     return session
 
 
-def _coordinator_bytes(system: System, mark: Mapping[str, Any]) -> int:
-    """The most that the process that sums had resident."""
+def _coordinator_bytes(system: System, mark: Mapping[str, Any], name: str = "peak_bytes") -> int:
+    """The most that the process that sums had resident, or what it has."""
     peaks = [
-        one["peak_bytes"]
+        one[name]
         for one in mark["processes"]
         if COORDINATOR[system] in one["command"] and _is_server(system, one["command"])
     ]

@@ -50,7 +50,6 @@ def main(grid: Grid, context: Context) -> None:
     n_tenants = marks.number(marks.N_TENANTS)
     while len(list(grid.get_node_ids())) < n_tenants:
         time.sleep(0.1)
-    marks.mark_ready()
     n_needed = marks.n_needed()
     strategy = MarkedFedAvg(
         min_train_nodes=n_needed, min_evaluate_nodes=n_needed, min_available_nodes=n_needed

@@ -41,9 +41,7 @@ def watch(log: Path) -> None:
     """Mark each round when the next begins."""
     began_at = 0.0
     for number, now in enumerate(beginnings(log)):
-        if number == 0:
-            marks.mark_ready()
-        else:
+        if number:
             marks.mark_round(number, began_at=began_at)
         began_at = now
 
