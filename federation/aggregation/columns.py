@@ -17,7 +17,7 @@ from federation.aggregation.wire import GROUP, read_columns
 from federation.aggregation_settings import WireDtype
 from federation.errors import UpdateNotFinite
 
-ROW_BYTES: Final = 2**19  # of what is read one row after the other
+ROW_BYTES: Final = 2**18  # of what is read one row after the other
 BLOCK_BYTES: Final = 8 * 2**20  # of what is read with all rows: more tenants shall not take more
 
 Vector = NDArray[np.float64]
