@@ -45,7 +45,6 @@ def _aggregate(federated_round: FederatedRound, plan: AggregationPlan) -> None:
     outcome = aggregating.aggregate(plan, beat=_beat_of(federated_round))
     with scoping.platform():
         aggregating.adopt(federated_round=federated_round, outcome=outcome)
-        rounds.conclude(federated_round=federated_round)
 
 
 def _beat_of(federated_round: FederatedRound) -> Callable[[], None]:

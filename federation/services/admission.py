@@ -38,9 +38,11 @@ def one_at_a_time() -> None:
 
 def part(enrolments: Sequence[Enrolment]) -> Admission:
     """Part tenants that are within their limits from those that are at one. The tenants come with their limits."""
-    tenant_ids = [enrolment.tenant_id for enrolment in enrolments]
-    in_flight = limits.rounds_in_flight(tenant_ids=tenant_ids)
-    spent = selectors.device_seconds_this_month(tenant_ids=tenant_ids)
+    limited = [(enrolment.tenant_id, enrolment.tenant.limits) for enrolment in enrolments]
+    by_rounds = [tenant_id for tenant_id, most in limited if most.rounds_in_flight is not None]
+    by_seconds = [tenant_id for tenant_id, most in limited if most.device_seconds_per_month is not None]
+    in_flight = limits.rounds_in_flight(tenant_ids=by_rounds)
+    spent = selectors.device_seconds_this_month(tenant_ids=by_seconds)
     parted = Admission([], [])
     for enrolment in enrolments:
         try:

@@ -6,7 +6,7 @@ checked. Which one that is shows after the commit alone. It is one statement, in
 
 from typing import Final
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from federation import dispatch as coordinator
 from federation.models import Evaluation, FederatedRound, LocalRun
@@ -34,6 +34,13 @@ def after_run(local_run: LocalRun) -> None:
             coordinator.advance(federated_round, about=SUBMITTED, delay_seconds=GATHER_SECONDS)
 
     transaction.on_commit(look, robust=True)
+
+
+def is_scored(federated_round: FederatedRound) -> bool:
+    """Whether a round that is being scored waits for no score any more; needs the platform's scope."""
+    with connection.cursor() as cursor:
+        cursor.execute(_AFTER_SCORE, [federated_round.candidate_version_id])
+        return (federated_round.pk,) in cursor.fetchall()
 
 
 def after_score(evaluation: Evaluation) -> None:

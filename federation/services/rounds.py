@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import Count, Max, Q, QuerySet
@@ -26,7 +25,7 @@ from federation.models import (
     PrefixVersion,
     PublishedPrefix,
 )
-from federation.services import admission, evaluations, gate
+from federation.services import admission, evaluations, gate, looking
 from federation.services.admission import Admission
 from federation.services.evaluations import Place
 from federation.states import (
@@ -175,8 +174,10 @@ def close_training(*, federated_round: FederatedRound) -> None:
 
     An update that is submitted but not yet checked holds the round open, past the deadline too: its check is under way.
     """
-    if not _may_move(federated_round, RoundState.TRAINING, _unfinished_runs(federated_round)):
+    if federated_round.state != RoundState.TRAINING:
         return
+    if not _is_late(federated_round) and _unfinished_runs(federated_round).exists():
+        return  # found without a lock: of the many messages of a round one alone moves it
     with transaction.atomic(savepoint=False):
         federated_round.lock()
         close_locked(federated_round=federated_round)
@@ -186,7 +187,7 @@ def close_locked(*, federated_round: FederatedRound) -> None:
     """The same for a round whose lock the caller holds."""
     if federated_round.state != RoundState.TRAINING:
         return
-    if timezone.now() >= federated_round.deadline_at:
+    if _is_late(federated_round):
         _end_stragglers(federated_round)
     runs = LocalRun.objects.filter(federated_round=federated_round).aggregate(
         n_unfinished=Count("pk", filter=Q(finished_at=None)),
@@ -204,14 +205,8 @@ def close_locked(*, federated_round: FederatedRound) -> None:
         end(federated_round=federated_round, state=RoundState.FAILED, reason=reason)
 
 
-def _may_move(federated_round: FederatedRound, state: RoundState, unfinished: QuerySet[Any]) -> bool:
-    """A look without a lock, for the many messages of a round of which one alone moves it: is its step due?
-
-    Whoever ends a piece of work looks after the commit, so the last of them sees that none is left.
-    """
-    if federated_round.state != state:
-        return False
-    return timezone.now() >= federated_round.deadline_at or not unfinished.exists()
+def _is_late(federated_round: FederatedRound) -> bool:
+    return timezone.now() >= federated_round.deadline_at
 
 
 def _unfinished_runs(federated_round: FederatedRound) -> QuerySet[LocalRun]:
@@ -256,18 +251,18 @@ def begin_evaluation(*, federated_round: FederatedRound) -> None:
 
 def conclude(*, federated_round: FederatedRound) -> None:
     """When the evaluations that the gate compares have ended, or the deadline has passed: let it decide."""
-    unfinished = _unfinished_evaluations(federated_round)
-    if not _may_move(federated_round, RoundState.EVALUATING, unfinished):
+    if federated_round.state != RoundState.EVALUATING:
+        return
+    if not _is_late(federated_round) and not looking.is_scored(federated_round):
         return
     with transaction.atomic(savepoint=False):
         federated_round.lock()
         if federated_round.state != RoundState.EVALUATING:
             return
-        if timezone.now() >= federated_round.deadline_at:
-            attempts.interrupt(
-                ((row, EvaluationState.CANCELED) for row in unfinished.all()), reason=_TOO_LATE
-            )
-        if not unfinished.exists():
+        if _is_late(federated_round):
+            unfinished = _unfinished_evaluations(federated_round)
+            attempts.interrupt(((row, EvaluationState.CANCELED) for row in unfinished), reason=_TOO_LATE)
+        if looking.is_scored(federated_round):
             verdict = gate.decide(federated_round=federated_round)
             end(federated_round=federated_round, state=verdict.state, reason=verdict.reason)
             reach(FailPoint.GATE_DECIDED)
