@@ -44,7 +44,7 @@ def _renew_connection(**_: object) -> None:
     close_old_connections()
 
 
-@worker_ready.connect  # as the web process does: full collections would walk through all of Django and torch
+@worker_ready.connect  # as the web process does: full collections would walk through all that is loaded
 def _spare_what_stays(**_: object) -> None:
     gc.collect()
     gc.freeze()

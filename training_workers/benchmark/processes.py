@@ -44,10 +44,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class Broken:
-    """A run that did not, and why."""
+    """A run that did not, and why; a refusal is one that would come again."""
 
     job: Job
     reason: str
+    is_refusal: bool = False
 
 
 Message = Noted | Finished | Broken
@@ -143,4 +144,4 @@ def _done(connection: Connection, workplace: Workplace, job: Job) -> Message:
             job, workplace.do(job.run, job.chosen, lambda text: connection.send(Noted(job, text)))
         )
     except PreludeError as refusal:
-        return Broken(job, f"{refusal.code}: {refusal}")
+        return Broken(job, f"{refusal.code}: {refusal}", is_refusal=True)

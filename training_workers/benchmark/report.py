@@ -206,9 +206,8 @@ def _settings(schedule: Schedule) -> str:
     for group in schedule.plan.groups:
         run = group.first
         records = [record for one in group.runs if (record := schedule.record(one)) is not None]
-        if run.candidate is None or len(records) + sum(one in schedule.broken for one in group.runs) < len(
-            group.runs
-        ):
+        n_broken = sum(schedule.reason_broken(one) is not None for one in group.runs)
+        if run.candidate is None or len(records) + n_broken < len(group.runs):
             continue
         scores = "; ".join(
             f"{_sections(record['settings'])}: {100 * record['result']['validation'][0]:.1f}"
@@ -224,7 +223,11 @@ def _settings(schedule: Schedule) -> str:
 
 def _missing(schedule: Schedule) -> str:
     told = [f"- `{arm}` is not offered: {reason}" for arm, reason in schedule.plan.left_out.items()]
-    told += [f"- {run.name} broke: {reason}" for run, reason in schedule.broken.items()]
+    told += [
+        f"- {run.name} broke: {reason}"
+        for run in schedule.runs
+        if (reason := schedule.reason_broken(run)) is not None
+    ]
     not_run: dict[str, list[str]] = {}
     for group in schedule.plan.groups:
         run = group.first
@@ -236,7 +239,7 @@ def _missing(schedule: Schedule) -> str:
 
 
 def _is_unfinished(schedule: Schedule, run: Run) -> bool:
-    return schedule.record(run) is None and run not in schedule.broken
+    return schedule.record(run) is None and schedule.reason_broken(run) is None
 
 
 def _sections(sections: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The results file: one JSON object a line, one line a run that finished; a run appends its line at its end."""
+"""The results file: one JSON object a line, one line a run that finished or was refused, appended at its end."""
 
 import json
 import os
@@ -10,18 +10,18 @@ Record = Mapping[str, Any]
 
 
 class Results:
-    """The finished runs by key. One process writes; a line that a crash cut off counts as none."""
+    """The runs that are over by key. One process writes; a line that a crash cut off counts as none."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._records = {record["key"]: record for record in _read(file)}
 
     def get(self, key: str) -> Record | None:
-        """The finished run of this key, if there is one."""
+        """What came of the run of this key, if it is over: it has a `result`, or a reason why it was `refused`."""
         return self._records.get(key)
 
     def append(self, record: Record) -> None:
-        """Add a finished run: its line is on the disk, whole, when this returns."""
+        """Add a run that is over: its line is on the disk, whole, when this returns."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(record, sort_keys=True).encode() + b"\n"
         if not _ends_whole(self._file):

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from training_workers.benchmark.processes import Broken, Finished, Message, Processes
+from training_workers.benchmark.processes import Broken, Finished, Job, Message, Processes
 from training_workers.benchmark.results import Record, Results
 from training_workers.benchmark.schedule import Schedule
 
@@ -22,7 +22,7 @@ class Watcher(Protocol):
 
 
 def do_plan(schedule: Schedule, processes: Processes, results: Results, watcher: Watcher) -> None:
-    """Every run that is not finished yet and fits into the time; a broken one is told and not written."""
+    """Every run that is not finished yet and fits into the time; of broken ones only refusals are written."""
     while True:
         while processes.is_any_free and (job := schedule.next_job()) is not None:
             processes.give(job)
@@ -30,9 +30,11 @@ def do_plan(schedule: Schedule, processes: Processes, results: Results, watcher:
             return
         for message in processes.messages():
             if isinstance(message, Finished):
-                results.append(_record(message))
+                results.append({**_record(message.job), "result": message.result})
                 schedule.end(message.job.run)
             elif isinstance(message, Broken):
+                if message.is_refusal:
+                    results.append({**_record(message.job), "refused": message.reason})
                 schedule.end(message.job.run, reason=message.reason)
             watcher.note(message, schedule)
 
@@ -47,10 +49,10 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _record(finished: Finished) -> Record:
-    run = finished.job.run
+def _record(job: Job) -> Record:
+    run = job.run
     return {
-        "key": finished.job.key,
+        "key": job.key,
         "base": run.base,
         "task": run.task,
         "method": run.arm.method,
@@ -58,8 +60,7 @@ def _record(finished: Finished) -> Record:
         "split": run.split,
         "seed": run.seed,
         "candidate": run.candidate,
-        "settings": finished.job.chosen,
-        "result": finished.result,
+        "settings": job.chosen,
         "machine": machine(),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

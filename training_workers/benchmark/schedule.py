@@ -24,7 +24,7 @@ class Schedule:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.plan = plan
-        self.broken: dict[Run, str] = {}
+        self.broken_now: dict[Run, str] = {}
         self.put_off: list[Group] = []
         self._workplace = workplace
         self._results = results
@@ -42,6 +42,15 @@ class Schedule:
 
     def record(self, run: Run) -> Record | None:
         """What came of a run, if it is finished."""
+        found = self._over(run)
+        return found if found is not None and "result" in found else None
+
+    def reason_broken(self, run: Run) -> str | None:
+        """Why a run came to no result: now, or, where it was refused, at any time before."""
+        found = self._over(run)
+        return self.broken_now.get(run) or (None if found is None else found.get("refused"))
+
+    def _over(self, run: Run) -> Record | None:
         job = self._job(run)
         return None if job is None else self._results.get(job.key)
 
@@ -61,7 +70,7 @@ class Schedule:
     def end(self, run: Run, *, reason: str | None = None) -> None:
         """A run is over: its record is in the results, or it broke for this reason."""
         if reason is not None:
-            self.broken[run] = reason
+            self.broken_now[run] = reason
         self._cost_done += self._cost(run)
 
     def remaining_seconds(self) -> float | None:
@@ -74,7 +83,7 @@ class Schedule:
         return needed * (self._clock() - self._began_at) / self._cost_done
 
     def _is_open(self, run: Run) -> bool:
-        return run not in self._given and self.record(run) is None
+        return run not in self._given and self._over(run) is None
 
     def _job(self, run: Run) -> Job | None:
         """The run with its settings; None while they are not chosen."""
@@ -92,7 +101,8 @@ class Schedule:
         if group is None:
             return {}
         records = [record for one in group.runs if (record := self.record(one)) is not None]
-        if not records or len(records) + sum(one in self.broken for one in group.runs) < len(group.runs):
+        n_broken = sum(self.reason_broken(one) is not None for one in group.runs)
+        if not records or len(records) + n_broken < len(group.runs):
             return None
         best = max(records, key=lambda record: record["result"]["validation"][0])
         chosen: Sections = best["settings"]

@@ -213,6 +213,33 @@ def test_a_broken_run_is_told_and_its_comparison_is_not_shown(place: Workplace, 
     assert "seed 1 broke: loss_not_finite" in page
 
 
+def test_a_refused_candidate_is_known_later_and_the_others_are_chosen_among(
+    place: Workplace, tmp_path: Path
+) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    plan = plan_of(place, "central")
+    planned = Schedule(plan, place, results)
+    for number, validation in enumerate((0.6, 0.9, None)):
+        job = planned.next_job()
+        assert job is not None
+        if validation is None:
+            made = record(job.run, job)
+            del made["result"]
+            results.append({**made, "refused": "update_norm_too_large: no"})
+            planned.end(job.run, reason="update_norm_too_large: no")
+        else:
+            assert job.run.candidate == number
+            results.append(record(job.run, job, validation=validation))
+
+    later = Schedule(plan, place, Results(tmp_path / "results.jsonl"))
+    job = later.next_job()
+    assert job is not None
+    assert (job.run.candidate, job.chosen) == (None, Arm("prefix", "central").candidates()[1])
+    page = report.make_page(later, [], report.Circumstances("benchmark", TINY, False, {}, []))
+    assert "choosing settings (3) broke: update_norm_too_large" in page
+    assert "training.learning_rate 0.03: 90.0" in page
+
+
 def test_figures_stand_beside_the_twin_of_the_same_seed(place: Workplace, tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     planned = Schedule(plan_of(place, "base", "central", "short"), place, results)

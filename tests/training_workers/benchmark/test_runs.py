@@ -8,7 +8,8 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest import mock
 
 import pytest
 from django.core.management import call_command
@@ -33,6 +34,7 @@ from training_workers.benchmark.personal import make_personal
 from training_workers.benchmark.plan import POOLED, QUICK, Run
 from training_workers.benchmark.processes import Broken, Finished, Job, Processes
 from training_workers.benchmark.results import Results
+from training_workers.benchmark.running import do_plan
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import make_lines
 from training_workers.benchmark.texts import TASKS, Texts
@@ -258,6 +260,37 @@ def test_a_process_that_dies_breaks_its_run_and_another_takes_its_place(
     assert isinstance(first[0], Broken)
     assert "exit code -9" in first[0].reason
     assert isinstance(second, Finished)
+
+
+class RefusingProcesses:
+    """Refuses the first run that it is given; the process of any other one dies."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self._n_given = 0
+
+    @property
+    def is_any_free(self) -> bool:
+        return not self.jobs
+
+    def give(self, job: Job) -> None:
+        self.jobs.append(job)
+        self._n_given += 1
+
+    def messages(self) -> list[Broken]:
+        return [Broken(self.jobs.pop(), "nothing_to_aggregate: none", is_refusal=self._n_given == 1)]
+
+
+def test_a_refusal_is_on_record_and_a_process_that_died_is_not(place: Workplace, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    planned = Schedule(plan_of(place, "central"), place, results)
+    watcher = mock.Mock()
+    do_plan(planned, cast("Processes", RefusingProcesses()), results, watcher)
+
+    kept = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [(one["candidate"], one["refused"]) for one in kept] == [(0, "nothing_to_aggregate: none")]
+    assert len(planned.broken_now) == watcher.note.call_count == 3
+    assert Schedule(planned.plan, place, results).broken_now == {}
 
 
 def test_a_killed_benchmark_goes_on_and_comes_to_the_same_results(

@@ -79,8 +79,8 @@ class Command(BaseCommand):
             interrupted = "Interrupted. The same command goes on from here."
             raise CommandError(interrupted, returncode=INTERRUPTED) from None
         self.stdout.write(f"Written: {_write_page(schedule, workplace, output, options)}")
-        if schedule.broken:
-            raise CommandError(f"{len(schedule.broken)} runs broke; the page names them.")
+        if schedule.broken_now:
+            raise CommandError(f"{len(schedule.broken_now)} runs broke; the page names them.")
 
     def _measured(self, options: dict[str, Any]) -> tuple[Schedule, Workplace, Path]:
         choices = _choices(options)
