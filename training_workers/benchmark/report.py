@@ -228,12 +228,17 @@ def _missing(schedule: Schedule) -> str:
         for run in schedule.runs
         if (reason := schedule.reason_broken(run)) is not None
     ]
+    begun = {(run.base, run.task) for run in schedule.runs if schedule.record(run) is not None}
     not_run: dict[str, list[str]] = {}
     for group in schedule.plan.groups:
         run = group.first
         if run.candidate is None and any(_is_unfinished(schedule, one) for one in group.runs):
-            place = f"{run.base}, {run.task}, {run.split}{', fresh seeds' if group.is_fresh else ''}"
-            not_run.setdefault(place, []).append(f"`{run.arm.name}`")
+            place = f"{run.base}, {run.task}"
+            if (run.base, run.task) in begun:
+                place += f", {run.split}{', fresh seeds' if group.is_fresh else ''}"
+                not_run.setdefault(place, []).append(f"`{run.arm.name}`")
+            else:
+                not_run[place] = ["all"]
     told += [f"- {place}: not run to the end: {', '.join(arms)}" for place, arms in not_run.items()]
     return "\n".join(told) or "Nothing was left out."
 

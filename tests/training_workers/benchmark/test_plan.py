@@ -290,6 +290,8 @@ def test_what_did_best_is_measured_again_with_seeds_that_chose_nothing(
 def test_a_page_made_before_the_end_says_what_is_not_there(place: Workplace, tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     planned = Schedule(plan_of(place, "base", "central"), place, results)
+    page = report.make_page(planned, [], report.Circumstances("it", TINY, False, {}, []))
+    assert page.endswith("- smollm2, sentiment: not run to the end: all\n")
     job = planned.next_job()
     assert job is not None
     results.append(record(job.run, job))
