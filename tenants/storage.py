@@ -30,9 +30,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 2**20
 _N_VERIFIED = 4_096
 _TICK_NS = 20_000_000  # twice as long as the coarsest clock of a file system's times
-_verified: dict[
-    Path, tuple[int, ...]
-] = {}  # files whose bytes were compared with their digest, as they were then
+# Files whose bytes were compared with their digest, as they were then.
+_verified: dict[Path, tuple[int, ...]] = {}
 
 
 @dataclass(frozen=True)
