@@ -51,8 +51,6 @@ class Architecture:
     kind: Literal["causal", "encoder"] = "causal"
     # What the family's configuration means where it names no head size; None: hidden size by heads.
     default_head_size: int | None = None
-    # Families with sliding-window layers need a cache that knows of them, as PEFT builds it for them.
-    has_configured_cache: bool = False
     # The linear modules of its queries and values, which LoRA changes unless it is told others.
     attention_modules: tuple[str, ...] = ("q_proj", "v_proj")
 
@@ -61,8 +59,8 @@ class Architecture:
 ARCHITECTURES: Mapping[str, Architecture] = {
     "bert": Architecture("BertModel", kind="encoder", attention_modules=("query", "value")),
     "gemma": Architecture("GemmaForCausalLM", default_head_size=256),
-    "gemma2": Architecture("Gemma2ForCausalLM", default_head_size=256, has_configured_cache=True),
-    "gemma3_text": Architecture("Gemma3ForCausalLM", default_head_size=256, has_configured_cache=True),
+    "gemma2": Architecture("Gemma2ForCausalLM", default_head_size=256),
+    "gemma3_text": Architecture("Gemma3ForCausalLM", default_head_size=256),
     "gpt2": Architecture("GPT2LMHeadModel", attention_modules=("c_attn",)),
     "gpt_neox": Architecture("GPTNeoXForCausalLM", attention_modules=("query_key_value",)),
     "llama": Architecture("LlamaForCausalLM"),

@@ -17,16 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.cache_utils import Cache
 from transformers.utils import logging as transformers_logging
 
 from federation.specification import LabelTask, Task
-from training_workers.attention import attend_in_float32
+from training_workers.attention import KeysAndValues, attend_here, attending
 from training_workers.base_models import BaseModelFacts, inspect_directory
 from training_workers.data import Batch, TokenExample, encode, label_word_tokens, make_batch
 from training_workers.errors import BaseModelBroken, SpecificationInvalid, TaskUnsupported
 from training_workers.examples.rows import Example
-from training_workers.padding import leaving_out_padding
+from training_workers.layout import Layout
 from training_workers.readouts import LabelReadout, Readout, TokenReadout, text_embeddings
 from training_workers.runtime import Runtime
 
@@ -73,42 +72,36 @@ class BaseModel:
         )
 
     def hidden_states(
-        self, batch: Batch, *, cache: Cache | None = None, prompt: Tensor | None = None
+        self, batch: Batch, *, prefix: Sequence[KeysAndValues] = (), prompt: Tensor | None = None
     ) -> Tensor:
         """Last hidden states of the batch's own columns, [n_rows, n_columns, hidden], in the model's dtype.
 
-        The cache's positions come before the batch's: the mask covers them, and the batch's positions go on
-        after them. So do a prompt's, embeddings [n_prompt, embedding_size], which go through the model with every row.
+        A prefix's positions come before the batch's, which go on after them. So do a prompt's, embeddings [n_prompt,
+        embedding_size], which go through the model with every row. What the states of padding are says nothing.
         """
-        if prompt is not None:
-            return self._states_behind(prompt, batch)
-        n_before = cache.get_seq_length() if cache is not None else 0
-        n_rows, n_columns = batch.input_ids.shape
-        mask = torch.cat([batch.attention_mask.new_ones(n_rows, n_before), batch.attention_mask], dim=1)
-        positions = torch.arange(n_before, n_before + n_columns, device=mask.device).expand(n_rows, -1)
-        with leaving_out_padding(self.model, batch.attention_mask):
+        n_rows = len(batch.input_ids)
+        n_before = prefix[0][0].shape[1] if prefix else 0
+        n_prompt = len(prompt) if prompt is not None else 0
+        layout = Layout.of(functional.pad(batch.attention_mask, (n_prompt, 0), value=1))
+        columns = torch.arange(layout.mask.shape[1], device=layout.mask.device)
+        positions = layout.pack((n_before + columns).expand(n_rows, -1))
+        with attending(layout, prefix):
             output = self.model.base_model(
-                input_ids=batch.input_ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=cache is not None,
+                **self._inputs(batch, layout, prompt),
+                # Attention makes its own of the layout; without one transformers would look for rows' beginnings.
+                attention_mask=torch.ones_like(positions)[None],
+                position_ids=positions[None],
+                use_cache=False,
             )
-        hidden: Tensor = output.last_hidden_state
-        return hidden
+        hidden: Tensor = layout.spread(output.last_hidden_state[0])
+        return hidden[:, n_prompt:]
 
-    def _states_behind(self, prompt: Tensor, batch: Batch) -> Tensor:
-        n_rows, n_before = len(batch.input_ids), len(prompt)
+    def _inputs(self, batch: Batch, layout: Layout, prompt: Tensor | None) -> dict[str, Tensor]:
+        if prompt is None:
+            return {"input_ids": layout.pack(batch.input_ids)[None]}
         own = self.model.get_input_embeddings()(batch.input_ids)
-        embeddings = torch.cat([prompt.to(own.dtype).expand(n_rows, -1, -1), own], dim=1)
-        mask = torch.cat([batch.attention_mask.new_ones(n_rows, n_before), batch.attention_mask], dim=1)
-        positions = torch.arange(embeddings.shape[1], device=mask.device).expand(n_rows, -1)
-        with leaving_out_padding(self.model, mask):
-            output = self.model.base_model(
-                inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
-            )
-        hidden: Tensor = output.last_hidden_state[:, n_before:]
-        return hidden
+        rows = torch.cat([prompt.to(own.dtype).expand(len(own), -1, -1), own], dim=1)
+        return {"inputs_embeds": layout.pack(rows)[None]}
 
     def _readout(self, task: Task) -> Readout:
         if self.output_weight is not None:
@@ -176,10 +169,10 @@ class TaskModel(BaseModel):
         )
 
     def target_states(
-        self, batch: Batch, *, cache: Cache | None = None, prompt: Tensor | None = None
+        self, batch: Batch, *, prefix: Sequence[KeysAndValues] = (), prompt: Tensor | None = None
     ) -> Tensor:
-        """What the answers are read from, [n_targets, hidden], behind a cache or a prompt."""
-        return self.readout.target_states(self.hidden_states(batch, cache=cache, prompt=prompt), batch)
+        """What the answers are read from, [n_targets, hidden], behind a prefix or a prompt."""
+        return self.readout.target_states(self.hidden_states(batch, prefix=prefix, prompt=prompt), batch)
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits in float32, [n_targets, vocabulary of the readout]."""
@@ -221,8 +214,7 @@ def _load(
     options = {**LOADING_OPTIONS, **({"add_pooling_layer": False} if is_encoder else {})}
     model = loader.from_pretrained(directory, dtype=runtime.dtype, use_safetensors=True, **options)
     model.requires_grad_(False).eval().to(runtime.device)
-    if runtime.device.type == "cpu" and runtime.dtype == torch.bfloat16:
-        attend_in_float32(model)
+    attend_here(model)
     output: nn.Linear | None = None if is_encoder else model.get_output_embeddings()
     weight = (
         exact.output_weight

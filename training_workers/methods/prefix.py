@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
 from federation.methods import PrefixSettings
-from training_workers.base_models import ARCHITECTURES
+from training_workers.attention import KeysAndValues
 from training_workers.data import Batch
 from training_workers.loading import BaseModel, TaskModel
 from training_workers.methods.start_text import start_tokens
@@ -69,24 +69,17 @@ class PrefixMethod:
 
     def logits(self, base: TaskModel, state: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """The base model's logits behind the prefix, [n_targets, vocabulary]."""
-        cache = self._cache(base, state[TENSOR], batch.input_ids.shape[0])
-        return base.logits(base.target_states(batch, cache=cache))
+        return base.logits(base.target_states(batch, prefix=self._layers(base, state[TENSOR])))
 
-    def _cache(self, base: BaseModel, prefix: Tensor, n_rows: int) -> DynamicCache:
-        """The prefix as the cache of `n_rows` rows; a fresh one each forward pass, for it grows in place."""
+    def _layers(self, base: BaseModel, prefix: Tensor) -> list[KeysAndValues]:
+        """Each layer's keys and values, in the model's dtype."""
         facts = base.facts
         pairs = prefix.to(base.model.dtype).view(
             self.settings.n_virtual_tokens, facts.n_layers, 2, facts.n_kv_heads, facts.head_size
         )
-        # [n_layers, 2, 1, n_kv_heads, n_virtual_tokens, head_size]
-        layers = pairs.permute(1, 2, 3, 0, 4).unsqueeze(2)
-        has_config = ARCHITECTURES[facts.model_type].has_configured_cache
-        cache = DynamicCache(config=base.model.config) if has_config else DynamicCache()
-        for index, (keys, values) in enumerate(layers):
-            if self.freezes_keys:
-                keys = keys.detach()
-            cache.update(keys.expand(n_rows, -1, -1, -1), values.expand(n_rows, -1, -1, -1), index)
-        return cache
+        # [n_layers, 2, n_kv_heads, n_virtual_tokens, head_size]
+        layers = pairs.permute(1, 2, 3, 0, 4)
+        return [(keys.detach() if self.freezes_keys else keys, values) for keys, values in layers]
 
     def configuration(self, base: BaseModel) -> dict[str, Any]:
         """PEFT's PrefixTuningConfig with the sizes written out; it names no path of the machine that made it.
