@@ -188,11 +188,28 @@ def test_cancel_reaches_a_running_worker(platform: RunningPlatform) -> None:
     assert platform.finish_round(platform.start_round(quick), seconds=60)["state"] == "published"
 
 
-def test_a_round_of_whole_models_survives_kill_9_of_a_training_worker_in_mid_run(
-    platform: RunningPlatform, tmp_path: Path
+ADAPTER = {"adapter_config.json", "adapter_model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("method", "n_steps", "learning_rate", "files"),
+    [
+        ({"kind": "full"}, 400, 1e-4, {"config.json", "model.safetensors"}),
+        ({"kind": "lora", "rank": 4}, 600, 0.01, ADAPTER),
+        ({"kind": "prompt", "start_text": "The film was wonderful."}, 600, 0.01, ADAPTER),
+    ],
+    ids=["full", "lora", "prompt"],
+)
+def test_a_round_of_another_method_survives_kill_9_of_a_training_worker_in_mid_run(
+    method: dict[str, Any],
+    n_steps: int,
+    learning_rate: float,
+    files: set[str],
+    platform: RunningPlatform,
+    tmp_path: Path,
 ) -> None:
     federation = platform.make_federation(
-        "whole models", method={"kind": "full"}, n_steps=400, learning_rate=1e-4
+        method["kind"], method=method, n_steps=n_steps, learning_rate=learning_rate
     )
     started = platform.start_round(federation)
     _wait_for_training(platform, started, n_runs=2)  # both workers are in mid-run
@@ -206,8 +223,8 @@ def test_a_round_of_whole_models_survives_kill_9_of_a_training_worker_in_mid_run
     start, published = versions_of(platform, federation)
     assert published["is_published"]
     assert published["sha256"] != start["sha256"]
-    files = zipfile.ZipFile(io.BytesIO(archive_of(platform, published)[0]))
-    assert {"config.json", "model.safetensors"} < set(files.namelist())
+    archive = zipfile.ZipFile(io.BytesIO(archive_of(platform, published)[0]))
+    assert files < set(archive.namelist())
     assert_same_score_elsewhere(platform, published, 0, tmp_path)
 
 
