@@ -143,7 +143,7 @@ METHOD_SECTIONS: Mapping[str, Sections] = {
 }
 STARTED_FROM_TEXT = ("prefix", "prompt")
 RATES: Mapping[str, tuple[float, ...]] = {
-    "prefix": (3e-3, 1e-2, 3e-2, 5e-2),
+    "prefix": (1e-3, 3e-3, 1e-2, 3e-2, 5e-2),
     "lora": (5e-4, 2e-3, 8e-3),
     "prompt": (1e-3, 3e-3, 1e-2),
     "full": (2e-5, 1e-4, 5e-4),

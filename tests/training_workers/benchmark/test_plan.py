@@ -158,7 +158,7 @@ def test_settings_are_chosen_before_they_are_needed_and_each_comparison_stands_t
 def test_the_settings_that_did_best_on_validation_are_taken(place: Workplace, tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     planned = Schedule(plan_of(place, "short"), place, results)
-    for validation in (0.6, 0.9, 0.7, 0.8):
+    for validation in (0.6, 0.9, 0.7, 0.8, 0.5):
         job = planned.next_job()
         assert job is not None
         assert job.run.candidate is not None
@@ -180,7 +180,7 @@ def test_every_recipe_chooses_its_rate_or_takes_that_of_one_that_does() -> None:
     assert all(chooser is not None and chooser.recipe_name in choosers for chooser in chosen_by.values())
     rates = [Arm("prefix", name).candidates() for name in ("central", "short", "long")]
     assert rates[0] == rates[1] == rates[2]
-    assert len(rates[0]) == 4
+    assert len(rates[0]) == 5
 
 
 # Finished, broken and cut off
@@ -219,7 +219,7 @@ def test_a_refused_candidate_is_known_later_and_the_others_are_chosen_among(
     results = Results(tmp_path / "results.jsonl")
     plan = plan_of(place, "central")
     planned = Schedule(plan, place, results)
-    for number, validation in enumerate((0.6, 0.9, 0.7, None)):
+    for number, validation in enumerate((0.6, 0.9, 0.7, 0.8, None)):
         job = planned.next_job()
         assert job is not None
         if validation is None:
@@ -236,8 +236,8 @@ def test_a_refused_candidate_is_known_later_and_the_others_are_chosen_among(
     assert job is not None
     assert (job.run.candidate, job.chosen) == (None, Arm("prefix", "central").candidates()[1])
     page = report.make_page(later, [], report.Circumstances("benchmark", TINY, False, {}, []))
-    assert "choosing settings (4) broke: update_norm_too_large" in page
-    assert "training.learning_rate 0.01: 90.0" in page
+    assert "choosing settings (5) broke: update_norm_too_large" in page
+    assert "training.learning_rate 0.003: 90.0" in page
 
 
 def test_figures_stand_beside_the_twin_of_the_same_seed(place: Workplace, tmp_path: Path) -> None:
