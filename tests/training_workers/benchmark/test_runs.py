@@ -325,7 +325,7 @@ def test_a_killed_benchmark_goes_on_and_comes_to_the_same_results(
         again = json.loads(json.dumps(quick.do(run, one["settings"], lambda _text: None)))
         assert timeless(again) == timeless(one["result"])
     page = (tmp_path / "learning.md").read_text(encoding="utf-8")
-    assert "6 of 6 runs are finished" in page
+    assert "8 of 8 runs are finished" in page
     assert "`prefix/local`" in page
     assert str(place.texts_directory.parent) not in page
     assert (tmp_path / "learning-splits.png").stat().st_size > 10_000
