@@ -76,6 +76,8 @@ def make_lines(schedule: Schedule, workplace: Workplace) -> list[Line]:
         arms = [
             group for group in finished if _is_on(group.first, base, task, split) and _has(group, is_fresh)
         ]
+        if is_fresh and not any(group.is_fresh for group in arms):
+            continue  # the bare base alone says nothing of fresh seeds
         seeds = max((group.runs for group in arms), key=len, default=())
         for group in arms:
             lines += _lines_of(schedule, workplace, group, split, [run.seed for run in seeds])

@@ -287,6 +287,21 @@ def test_what_did_best_is_measured_again_with_seeds_that_chose_nothing(
     assert not any(group.is_fresh for group in asked.groups)
 
 
+def test_the_bare_base_stands_in_no_table_of_fresh_seeds_before_one_is_measured(
+    place: Workplace, tmp_path: Path
+) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    plan = plan_of(place, "base", "central", "short", splits=("dirichlet-0.1",))
+    planned = Schedule(plan, place, results)
+    while (job := planned.next_job()) is not None and job.run.seed not in FRESH_SEEDS:
+        results.append(record(job.run, job))
+        planned.end(job.run)
+
+    lines = make_lines(planned, place)
+    assert {line.arm for line in lines} == {"base", "prefix/central", "prefix/short"}
+    assert not any(line.is_fresh or line.n_seeds != 3 for line in lines)
+
+
 def test_a_page_made_before_the_end_says_what_is_not_there(place: Workplace, tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     planned = Schedule(plan_of(place, "base", "central"), place, results)
