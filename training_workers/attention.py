@@ -81,7 +81,6 @@ def _attend(
     dtype = query.dtype
     if query.device.type == "cpu":
         query, key, value = query.float(), key.float(), value.float()
-    mask = mask.to(query.dtype)
     output: Tensor
     if softcap is not None:
         output = _capped(query, key, value, mask, scaling, softcap)
@@ -126,7 +125,7 @@ def _mask(
     attention_mask: Tensor | None = None,
     **options: Any,
 ) -> Tensor:
-    """What is added to scores, float32, made once a batch: of a boolean one torch would make that in every layer."""
+    """What is added to scores, in their dtype and once a batch: what a layer makes of it is kept for the way back."""
     rows = _ROWS.get()
     if rows is not None:
         batch_size, q_length = rows.layout.mask.shape
@@ -140,7 +139,10 @@ def _mask(
     if rows is not None:
         # Padding may see all: what sees nothing becomes NaN, and on the way back so does all else.
         visible = visible | ~rows.layout.mask[:, None, :, None]
-    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, float("-inf"))
+    dtype = torch.float32 if visible.device.type == "cpu" else options["dtype"]
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
+        ~visible, float("-inf")
+    )
 
 
 AttentionMaskInterface.register(NAME, _mask)

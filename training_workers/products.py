@@ -1,8 +1,8 @@
 """Products of float32 matrices on a processor within a bfloat16 model, which take a fifth of a training step there.
 
-PyTorch leaves them to MKL, or to oneDNN where it is told that bfloat16's precision will do. oneDNN takes one to two
-thirds of the time: in float32 all the same on a processor that has no faster units for bfloat16, and on others with
-the factors in bfloat16, which a bfloat16 model's states, keys and values are to begin with, summed in float32.
+PyTorch leaves them to MKL, or to oneDNN where it is told that bfloat16's precision will do. Measured on a processor
+with AVX-512 alone, oneDNN takes two fifths to two thirds of the time, attention's at float32's precision. Elsewhere it
+may round factors to bfloat16, which a bfloat16 model's states, keys and values are to begin with, and sums in float32.
 """
 
 from collections.abc import Iterator

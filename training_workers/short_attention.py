@@ -18,6 +18,7 @@ MAX_KEPT = 2**20
 MAX_AT_ONCE = 2**20
 """Scores that there are at a time, of one row at least: what a processor's cache holds."""
 MAX_OF_A_ROW = 2**21
+"""Measured: 1.5 million scores (9 heads, 400 tokens) gain by it, 9 million (1,000 tokens) lose."""
 
 
 def is_short(query: Tensor, key: Tensor) -> bool:

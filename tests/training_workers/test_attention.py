@@ -142,6 +142,13 @@ def test_its_mask_is_ready_to_be_added_in_every_layer(n_before: int) -> None:
     assert not added[1, :, 2:].any(), "what is padding sees something always"
 
 
+@pytest.mark.parametrize(("device", "dtype"), [("cpu", torch.float32), ("meta", torch.bfloat16)])
+def test_its_mask_has_the_dtype_of_the_scores(device: str, dtype: torch.dtype) -> None:
+    make: Any = AttentionMaskInterface()[NAME]  # type: ignore[no-untyped-call]
+    mask = make(batch_size=1, q_length=3, kv_length=3, device=device, dtype=torch.bfloat16)
+    assert (mask.dtype, mask.device.type) == (dtype, device)
+
+
 def test_what_a_batch_lies_like_is_forgotten_behind_it() -> None:
     with pytest.raises(RuntimeError, match="within"), attention.attending(Layout.of(torch.ones(1, 2))):
         raise RuntimeError("within")
