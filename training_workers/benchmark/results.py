@@ -1,16 +1,35 @@
 """The results file: one JSON object a line, one line a run that finished or was refused, appended at its end."""
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from training_workers.errors import BenchmarkRunning
 
 Record = Mapping[str, Any]
 
 
+@contextmanager
+def sole_writer(file: Path) -> Iterator[None]:
+    """Be the one that writes to a results file; the kernel's lock ends with its holder, kill -9 included.
+
+    Raises BenchmarkRunning where somebody else is.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BenchmarkRunning(path=str(file)) from None
+        yield
+
+
 class Results:
-    """The runs that are over by key. One process writes; a line that a crash cut off counts as none."""
+    """The runs that are over by key. One process writes (`sole_writer`); a line that a crash cut off counts as none."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -22,7 +41,6 @@ class Results:
 
     def append(self, record: Record) -> None:
         """Add a run that is over: its line is on the disk, whole, when this returns."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(record, sort_keys=True).encode() + b"\n"
         if not _ends_whole(self._file):
             line = b"\n" + line

@@ -14,7 +14,7 @@ from training_workers.errors.base_models import (
     BaseModelTooLarge,
     WeightsPickled,
 )
-from training_workers.errors.benchmark import BenchmarkFilesMissing, SplitImpossible
+from training_workers.errors.benchmark import BenchmarkFilesMissing, BenchmarkRunning, SplitImpossible
 from training_workers.errors.datasets import (
     ColumnMissing,
     ColumnsAmbiguous,
@@ -70,6 +70,7 @@ __all__ = [
     "BaseModelRefusal",
     "BaseModelTooLarge",
     "BenchmarkFilesMissing",
+    "BenchmarkRunning",
     "ChatTemplateMissing",
     "ColumnMissing",
     "ColumnsAmbiguous",

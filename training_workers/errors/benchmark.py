@@ -15,6 +15,17 @@ class BenchmarkFilesMissing(PreludeError):
         )
 
 
+class BenchmarkRunning(PreludeError):
+    """Another benchmark writes to the same results."""
+
+    code = "benchmark_running"
+
+    def __init__(self, *, path: str) -> None:
+        super().__init__(
+            f"Another benchmark writes to {path}. Wait for it, give another --output, or take --report-only."
+        )
+
+
 class SplitImpossible(PreludeError):
     """Rows that cannot be split among the benchmark's tenants as asked."""
 

@@ -33,7 +33,7 @@ from training_workers.benchmark.partition import N_TENANTS, partition, pooled
 from training_workers.benchmark.personal import make_personal
 from training_workers.benchmark.plan import POOLED, QUICK, Run
 from training_workers.benchmark.processes import Broken, Finished, Job, Processes
-from training_workers.benchmark.results import Results
+from training_workers.benchmark.results import Results, sole_writer
 from training_workers.benchmark.running import do_plan
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import make_lines
@@ -329,6 +329,22 @@ def test_a_killed_benchmark_goes_on_and_comes_to_the_same_results(
     assert "`prefix/local`" in page
     assert str(place.texts_directory.parent) not in page
     assert (tmp_path / "learning-splits.png").stat().st_size > 10_000
+
+
+def test_of_two_benchmarks_with_the_same_results_one_is_refused(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRELUDE_TRAINING_THREADS", "1")
+    command = ["benchmark", "--quick", "--bases", "smollm2", "--tasks", "sentiment", "--recipes", "base"]
+    command += ["--texts", str(place.texts_directory), "--base-models", str(place.bases_directory)]
+    command += ["--processes", "1", "--output", str(tmp_path)]
+    with sole_writer(tmp_path / "learning.jsonl"):
+        with pytest.raises(CommandError, match="benchmark_running"):
+            call_command(*command)
+        call_command(*command, "--report-only")
+        assert "0 of 1 runs" in (tmp_path / "learning.md").read_text(encoding="utf-8")
+    call_command(*command)
+    assert len(results_of(tmp_path)) == 1
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import sys
 from argparse import ArgumentParser
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from training_workers.benchmark.plan import BASES, QUICK, Choices, make_plan
 from training_workers.benchmark.processes import Processes
 from training_workers.benchmark.progress import Teller
 from training_workers.benchmark.report import Circumstances, make_page
-from training_workers.benchmark.results import Results
+from training_workers.benchmark.results import Results, sole_writer
 from training_workers.benchmark.running import do_plan, machine
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import make_lines
@@ -87,19 +88,22 @@ class Command(BaseCommand):
         workplace = Workplace(options["texts"], options["base_models"], choices.scale)
         splits = {task: splits_of(workplace.texts(task)) for task in choices.tasks}
         output = options["output"] or Path("var/benchmark/quick" if options["quick"] else "docs/benchmark")
-        results = Results(output / RESULTS_FILE)
+        file = output / RESULTS_FILE
         limit_seconds = 3_600 * options["hours"] if options["hours"] else None
         plan = make_plan(choices, splits)
-        schedule = Schedule(plan, workplace, results, limit_seconds=limit_seconds)
-        if not options["report_only"]:
-            # Without a terminal rich would cut its lines at 80 columns.
-            console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
-            with (
-                Processes(workplace, max(1, options["processes"])) as processes,
-                Teller(console, schedule) as teller,
-            ):
-                do_plan(schedule, processes, results, teller)
+        with nullcontext() if options["report_only"] else sole_writer(file):
+            results = Results(file)
+            schedule = Schedule(plan, workplace, results, limit_seconds=limit_seconds)
+            if not options["report_only"]:
+                _run(schedule, workplace, results, n_processes=max(1, options["processes"]))
         return schedule, workplace, output
+
+
+def _run(schedule: Schedule, workplace: Workplace, results: Results, *, n_processes: int) -> None:
+    # Without a terminal rich would cut its lines at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else LOG_COLUMNS)
+    with Processes(workplace, n_processes) as processes, Teller(console, schedule) as teller:
+        do_plan(schedule, processes, results, teller)
 
 
 def _choices(options: dict[str, Any]) -> Choices:
