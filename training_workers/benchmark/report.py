@@ -18,7 +18,7 @@ GOALS: Mapping[str, float] = {
     "dirichlet-0.5": 1.0,
     "dirichlet-0.1": 2.0,
 }
-GOAL_ARMS = ("prefix/short", "prefix/heavy-skew")
+GOAL_ARMS = ("prefix/short", "prefix/heavy-skew", "prefix/short-float16", "prefix/short-int8")
 _PUBLISHED = """
 FedPETuning (Zhang et al. 2023, arXiv 2212.10025) has published for RoBERTa-base with FedAvg, 100 clients of which 10 %
 take part in a round, 100 rounds, the mean over RTE, MRPC, SST-2, QNLI, QQP and MNLI. **Another base, other data, other
@@ -109,13 +109,13 @@ are apart by a hash of their text. The round that does best on validation is the
 - *up*, *down*: bytes of the real payloads, a tenant and round; *in all*: both ways, all tenants and rounds.
 - *TFLOP*, *seconds*: a tenant's training in all. Operations: 4 per weight of the base's matrices and token (forward 2,
   back to the activations 2), 6 in `full`, on the rows' own tokens; the embedding, attention's products of activations
-  and the optimizer are not counted.
+  and the optimizer are not counted. Seconds are by the clock, while other runs shared the machine's cores.
 - *trained*: numbers that an update holds.
 - `+ …`: what each tenant makes of the shared version for itself, on its own mixture. All that train take {N_STEPS} more
   steps of the tenant's own on the same rows, and are used where its validation rows do not speak against it.
 - *fresh seeds*: what the seeds 0 to 2 had measured, again with seeds by which nothing was chosen.
 - *with its own* (goals): the worst tenant where each uses what it made of the shared version by the rule named.
-- *without federation*: the worst tenant of `local`, or of `base` where that is better.
+- *without federation*: the worst tenant of `local`, or of `base` where that is better or `local` was not run.
 - `+ prior`: nothing is trained; the tenant's own log label prior is added at use.
 {trained}
 
@@ -133,7 +133,8 @@ def _goals(lines: Sequence[Line]) -> str:
         beside = by_cell[line.base, line.task, line.split, line.is_fresh]
         own = [other for other in beside if other.arm.startswith(f"{line.arm} + ")]
         best = max(own, key=lambda other: other.worst.mean, default=None)
-        without = [other.worst.mean for other in beside if other.arm in ("prefix/local", "base")]
+        apart = [other for other in beside if other.arm in ("prefix/local", "base")]
+        without = max(apart, key=lambda other: other.worst.mean, default=None)
         rows.append(
             [
                 f"{line.base}, {line.task}, {_place(line)}",
@@ -143,7 +144,7 @@ def _goals(lines: Sequence[Line]) -> str:
                 "yes" if line.gap.mean <= GOALS[line.split] else "no",
                 _figure(line.worst),
                 f"{_figure(best.worst)} ({best.arm.removeprefix(f'{line.arm} + ')})" if best else "",
-                f"{max(without):.1f}" if without else "",
+                f"{_figure(without.worst)} ({without.arm.removeprefix('prefix/')})" if without else "",
                 _bytes(line.costs.up_bytes if line.costs else 0),
             ]
         )

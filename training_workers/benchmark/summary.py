@@ -7,7 +7,7 @@ from typing import Any
 
 from training_workers.benchmark.arms import BASE, CENTRAL, Arm, Members
 from training_workers.benchmark.partition import Tenant
-from training_workers.benchmark.plan import FRESH_SEEDS, POOLED, Group, Run
+from training_workers.benchmark.plan import FRESH_SEEDS, POOLED, Group, Run, is_pooled
 from training_workers.benchmark.results import Record
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.scoring import mixed
@@ -69,15 +69,18 @@ class _Seed:
 
 
 def make_lines(schedule: Schedule, workplace: Workplace) -> list[Line]:
-    """A line for each arm and split of which every seed's run is finished, the twin's too where it has one."""
+    """A line for each arm and split of which every seed's run is finished, the twin's too where it has one.
+
+    A split has lines as soon as something that was trained on it is finished.
+    """
     finished = _finished_groups(schedule)
     lines: list[Line] = []
     for base, task, split, is_fresh in _cells(schedule):
         arms = [
             group for group in finished if _is_on(group.first, base, task, split) and _has(group, is_fresh)
         ]
-        if is_fresh and not any(group.is_fresh for group in arms):
-            continue  # the bare base alone says nothing of fresh seeds
+        if all(is_pooled(group.first.arm) for group in arms):
+            continue  # what is the same on every split says nothing of this one
         seeds = max((group.runs for group in arms), key=len, default=())
         for group in arms:
             lines += _lines_of(schedule, workplace, group, split, [run.seed for run in seeds])
