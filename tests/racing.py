@@ -1,8 +1,9 @@
-"""The same thing in many threads at once."""
+"""Things in threads beside each other, each with a database connection of its own."""
 
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from django.db import connection
@@ -16,10 +17,31 @@ def at_once(n_racers: int, run: Callable[[], T]) -> list[T]:
 
     def race(_: int) -> T:
         barrier.wait()
-        try:
-            return run()
-        finally:
-            connection.close()
+        return _closing(run)
 
     with ThreadPoolExecutor(n_racers) as racers:
         return list(racers.map(race, range(n_racers)))
+
+
+def beside(run: Callable[[], T]) -> Future[T]:
+    """`run` in a thread of its own, which has begun."""
+    return ThreadPoolExecutor(1).submit(_closing, run)
+
+
+def until_it_waits() -> None:
+    """Until some connection to the database waits for a lock that another one holds."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            if cursor.fetchone()[0]:
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits for a lock")
+
+
+def _closing(run: Callable[[], T]) -> T:
+    try:
+        return run()
+    finally:
+        connection.close()

@@ -91,7 +91,8 @@ def write_messages() -> int:
     events = list(following.select_related("federated_round__federation", "tenant")[:EVENTS_AT_ONCE])
     if not events:
         return 0
-    endpoints = list(_active_endpoints())
+    # Under their locks: who disables or deletes one either ends these messages, or has ended before they are written.
+    endpoints = list(_active_endpoints().select_for_update(of=("self",), no_key=True).order_by("pk"))
     joined = _joined_by(endpoints)
     WebhookDelivery.objects.bulk_create(
         webhooks.message(endpoint, event.kind, event.happened_at, event.content())
@@ -106,11 +107,14 @@ def write_messages() -> int:
 
 
 def claim_due() -> list[Claimed]:
-    """Take messages whose time has come, for as long as a lease lasts; in one transaction, before they are sent."""
-    in_turn = Window(RowNumber(), partition_by="endpoint_id", order_by=["due_at", "id"])
-    first = _due().annotate(turn=in_turn).filter(turn__lte=LETTERS_AT_ONCE_PER_WEBHOOK)
-    chosen = list(first.order_by("due_at").values_list("pk", flat=True)[:LETTERS_AT_ONCE])
-    rows = list(_due().filter(pk__in=chosen).select_for_update(skip_locked=True))
+    """Take messages whose time has come, for as long as a lease lasts; in one transaction, before they are sent.
+
+    Owners take turns: the first message of each goes before the second one of any.
+    """
+    first = _due().annotate(turn=_turn("endpoint_id"), owners_turn=_turn("tenant_id"))
+    first = first.filter(turn__lte=LETTERS_AT_ONCE_PER_WEBHOOK).order_by("owners_turn", "due_at")
+    chosen = list(first.values_list("pk", flat=True)[:LETTERS_AT_ONCE])
+    rows = list(_due().filter(pk__in=chosen).select_for_update(of=("self",), skip_locked=True))
     WebhookDelivery.objects.filter(pk__in=[row.pk for row in rows]).update(
         attempt=F("attempt") + 1, lease_expires_at=Now() + LEASE
     )
@@ -163,9 +167,15 @@ def _took_nothing_since(endpoint: WebhookEndpoint, moment: datetime) -> bool:
     return endpoint.last_delivered_at is None or endpoint.last_delivered_at < moment
 
 
+def _turn(column: str) -> Window:
+    """A message's place among the due ones that have the same in the column."""
+    return Window(RowNumber(), partition_by=column, order_by=["due_at", "id"])
+
+
 def _due() -> QuerySet[WebhookDelivery]:
     free = Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now())
-    return WebhookDelivery.objects.filter(free, state=DeliveryState.WAITING, due_at__lte=Now())
+    waiting = WebhookDelivery.objects.filter(free, state=DeliveryState.WAITING, due_at__lte=Now())
+    return waiting.filter(endpoint__state=WebhookState.ACTIVE)
 
 
 def _claimed(row: WebhookDelivery, endpoint: WebhookEndpoint) -> Claimed | None:

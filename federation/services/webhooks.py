@@ -1,4 +1,7 @@
-"""Webhooks: endpoints and their secrets, for their owner: the tenant in force, or the operators."""
+"""Webhooks: endpoints and their secrets, for their owner: the tenant in force, or the operators.
+
+An endpoint's lock comes before those of its messages, everywhere.
+"""
 
 import base64
 import json
@@ -8,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypedDict
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -30,6 +33,7 @@ KEPT_FOR: Final = timedelta(days=30)
 PURGED_AT_ONCE: Final = 5_000
 TEST_KIND: Final = "webhook.test"
 _SCHEME: Final = "whsec_"
+_LOCK: Final = 0x50524C02  # of ours alone among advisory locks, beside the owner
 _AUDITED: Final = ("url", "kinds", "description", "state", "state_reason")
 
 
@@ -57,9 +61,10 @@ def reach() -> Reach:
 def create_webhook(*, tenant: Tenant | None, fields: WebhookFields) -> NewSecret:
     """An active endpoint and its first secret. Raises WebhookUrlInvalid, WebhookKindUnknown, WebhookLimitReached."""
     _check(fields)
-    if WebhookEndpoint.objects.filter(tenant=tenant).count() >= MAX_WEBHOOKS:
-        raise WebhookLimitReached(limit=MAX_WEBHOOKS)
     with transaction.atomic():
+        _one_at_a_time(tenant)
+        if WebhookEndpoint.objects.filter(tenant=tenant).count() >= MAX_WEBHOOKS:
+            raise WebhookLimitReached(limit=MAX_WEBHOOKS)
         endpoint = WebhookEndpoint.objects.create(tenant=tenant, **fields)
         text = _add_secret(endpoint)
         audit.record(
@@ -72,7 +77,7 @@ def change_webhook(*, endpoint: WebhookEndpoint, fields: WebhookFields, state: W
     """Put an owner's decisions in force; disabling ends what waits. Raises WebhookUrlInvalid, WebhookKindUnknown."""
     _check(fields)
     with transaction.atomic():
-        lock(endpoint)
+        endpoint.lock()
         before = audit.fields(endpoint, *_AUDITED)
         for name, value in fields.items():
             setattr(endpoint, name, value)
@@ -101,7 +106,7 @@ def switch_off(*, endpoint: WebhookEndpoint, reason: str) -> None:
 def delete_webhook(*, endpoint: WebhookEndpoint) -> None:
     """Remove the endpoint with its secrets, its messages and their log."""
     with transaction.atomic():
-        lock(endpoint)
+        endpoint.lock()
         audit.record(
             action="webhook.deleted", subject=endpoint, before=audit.fields(endpoint, "tenant", *_AUDITED)
         )
@@ -111,7 +116,7 @@ def delete_webhook(*, endpoint: WebhookEndpoint) -> None:
 def rotate_secret(*, endpoint: WebhookEndpoint) -> NewSecret:
     """A further secret. The ones before it go on signing for a day, in which receivers change over."""
     with transaction.atomic():
-        lock(endpoint)
+        endpoint.lock()
         _live_secrets(endpoint).filter(expires_at=None).update(expires_at=Now() + OVERLAP)
         text = _add_secret(endpoint)
         after = {"n_valid": _live_secrets(endpoint).count()}
@@ -132,7 +137,7 @@ def resend(*, delivery: WebhookDelivery) -> None:
     """Let a message wait again from now, under its id, with a new row of attempts. Raises WebhookDisabled."""
     with transaction.atomic():
         endpoint = delivery.endpoint
-        lock(endpoint)
+        endpoint.lock()
         check_active(endpoint)
         delivery.refresh_from_db()
         before = audit.fields(delivery, "state", "n_failures")
@@ -146,7 +151,7 @@ def resend(*, delivery: WebhookDelivery) -> None:
 def send_test(*, endpoint: WebhookEndpoint) -> WebhookDelivery:
     """A message that tells of nothing but itself. Raises WebhookDisabled."""
     with transaction.atomic():
-        lock(endpoint)
+        endpoint.lock()
         check_active(endpoint)
         delivery = message(endpoint, TEST_KIND, timezone.now(), {"webhook": endpoint.public_id})
         delivery.save(force_insert=True)
@@ -174,10 +179,12 @@ def check_active(endpoint: WebhookEndpoint) -> None:
         raise WebhookDisabled(webhook_id=endpoint.public_id)
 
 
-def lock(endpoint: WebhookEndpoint) -> None:
-    """Take the endpoint's lock and reload it. It comes before the locks of its messages, everywhere."""
-    locked = WebhookEndpoint.objects.select_for_update(no_key=True)
-    endpoint.refresh_from_db(from_queryset=locked)
+def _one_at_a_time(owner: Tenant | None) -> None:
+    """Wait until no other transaction makes a webhook of this owner: two must not both take the last place."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_LOCK, owner.public_id if owner else ""]
+        )
 
 
 def _check(fields: WebhookFields) -> None:
