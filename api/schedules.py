@@ -16,17 +16,15 @@ from api.rows import RowSerializer
 from api.schema import operation
 from federation.models import Schedule
 from federation.selectors import visibility
-from federation.services.schedules import next_times, remove_schedule, set_schedule
+from federation.services.schedules import MAX_MINUTES, next_times, remove_schedule, set_schedule
 from tenants.rights import Resource
-
-_MINUTES_A_YEAR = 366 * 24 * 60
 
 
 class NewScheduleSerializer(Body):
     """Either an interval, or a cron line with the time zone that it is read in."""
 
     every_minutes = serializers.IntegerField(
-        min_value=1, max_value=_MINUTES_A_YEAR, allow_null=True, default=None
+        min_value=1, max_value=MAX_MINUTES, allow_null=True, default=None
     )
     cron = serializers.CharField(max_length=200, allow_blank=True, default="")
     time_zone = serializers.CharField(max_length=64, default="UTC")

@@ -17,7 +17,7 @@ from django.db.models import F, Q
 from django.db.models.expressions import DatabaseDefault
 from django.db.models.functions import Now
 
-from tenants.errors import LeaseLost
+from tenants.errors import LeaseLost, NotFound
 from tenants.transitions import Stateful
 
 Call = tuple[str, Sequence[Any]]
@@ -145,9 +145,25 @@ class Leased(Holdable):
             if cursor.fetchone() is None:
                 raise LeaseLost(public_id=self.public_id, attempt=self.attempt)
 
-    def end_attempt(self, target: str, *, reason: str = "", **changes: object) -> timedelta:
+    def end_attempt(self, target: str, *, reason: str = "") -> timedelta:
         """Move the row to `target` and take it from whoever holds it. Returns for how long it was held."""
         self.lock()
+        return self._end_locked(target, reason)
+
+    def call_off(self, target: str, *, reason: str) -> timedelta | None:
+        """The same for a row that was found unfinished; its worker may be busy with it for as long as its lease lasts.
+
+        None where nothing is left to call off: it ended, or it was deleted, before its lock was had.
+        """
+        try:
+            self.lock()
+        except NotFound:
+            return None
+        if target not in self.transitions[self.state]:
+            return None
+        return self._end_locked(target, reason, stopping_until=F("lease_expires_at"))
+
+    def _end_locked(self, target: str, reason: str, **changes: object) -> timedelta:
         lasted = self._held_for()
         self.move_to(target, reason=reason, **_NOBODYS, **changes)
         return lasted

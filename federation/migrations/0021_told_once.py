@@ -1,11 +1,12 @@
-"""Of pieces of a round that end at the same moment one alone tells the coordinator."""
+"""Of local runs that end at the same moment one alone tells the coordinator that the training is over."""
 
 from typing import ClassVar
 
 from django.db import migrations, models
 
 # Both of two that look after they have ended may find that nothing is left. The round's row decides which of them
-# tells: the second one waits for the first one's commit, and finds it told.
+# tells: the second one waits for the first one's commit, and finds it told. No run of a round begins anew once none
+# waits or runs, so that one message is enough; what becomes of it, the reconciler sees to.
 _LOOK_AFTER_RUN = """
 DROP FUNCTION federation_look_after_run(uuid, uuid);
 CREATE FUNCTION federation_look_after_run(
@@ -26,22 +27,9 @@ BEGIN
         );
         RETURN;
     END IF;
-    UPDATE federation_federatedround SET told_in = state WHERE id = round AND state = 'training' AND told_in <> state;
+    UPDATE federation_federatedround SET is_training_told = true
+    WHERE id = round AND state = 'training' AND NOT is_training_told;
     is_over := FOUND;
-END $$
-"""
-
-_TELL_SCORED = """
-CREATE FUNCTION federation_tell_scored(version uuid) RETURNS SETOF uuid
-LANGUAGE plpgsql SET enable_seqscan = off AS $$
-DECLARE scored uuid;
-BEGIN
-    FOR scored IN SELECT federation_look_after_score(version) LOOP
-        UPDATE federation_federatedround SET told_in = state WHERE id = scored AND told_in <> state;
-        IF FOUND THEN
-            RETURN NEXT scored;
-        END IF;
-    END LOOP;
 END $$
 """
 
@@ -51,9 +39,8 @@ class Migration(migrations.Migration):
     operations: ClassVar = [
         migrations.AddField(
             model_name="federatedround",
-            name="told_in",
-            field=models.CharField(blank=True, default="", editable=False, max_length=16),
+            name="is_training_told",
+            field=models.BooleanField(default=False, editable=False),
         ),
         migrations.RunSQL(_LOOK_AFTER_RUN, migrations.RunSQL.noop),
-        migrations.RunSQL(_TELL_SCORED, "DROP FUNCTION federation_tell_scored(uuid)"),
     ]

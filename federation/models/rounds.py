@@ -62,8 +62,8 @@ class FederatedRound(Holdable):
         null=True, help_text="The schedule's time that opened it; none: opened by hand."
     )
     campaign = models.ForeignKey(Campaign, null=True, on_delete=models.PROTECT, related_name="rounds")
-    # The state in which the coordinator was last told that nothing is left of it (`federation.services.looking`).
-    told_in = models.CharField(max_length=16, blank=True, default="", editable=False)
+    # Whether the coordinator was told that no local run waits or runs any more (`federation.services.looking`).
+    is_training_told = models.BooleanField(default=False, editable=False)
 
     class Meta:
         verbose_name = "round"

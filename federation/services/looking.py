@@ -2,7 +2,8 @@
 
 Of the many pieces that end, one has to be told of: the last of its kind, or the first update of those that wait to be
 checked. Which one that is shows after the commit alone. It is one statement, in a message of its own. Of several that
-end at the same moment each may find itself the last: the round's row holds what was told of it, and one tells.
+end at the same moment each may find itself the last. Of local runs one tells, by the round's row: it would be judged
+twice. A score too many costs a look.
 """
 
 from typing import Final
@@ -16,12 +17,11 @@ from tenants.failpoints import SCORED, SUBMITTED
 
 GATHER_SECONDS: Final = 1.0  # in which further updates may come in that are checked with the first one
 
-# Of updates that wait to be checked the first one's message stands for all: whoever checks looks again afterwards,
-# until it finds none, so that what was committed before that look is found by it, and what was committed later found
-# no older one that waited.
+# Of updates that wait to be checked the first one's message stands for all: whoever checks looks again once the
+# verdicts are committed, until it finds none, so that what was committed before that look is found by it, and what was
+# committed later found no older one that waited.
 _AFTER_RUN: Final = "SELECT is_over, is_first_to_check FROM federation_look_after_run(%s, %s)"
-_TELL_SCORED: Final = "SELECT federation_tell_scored(%s)"
-_SCORED: Final = "SELECT federation_look_after_score(%s)"
+_AFTER_SCORE: Final = "SELECT federation_look_after_score(%s)"
 
 
 def after_run(local_run: LocalRun) -> None:
@@ -41,7 +41,7 @@ def after_run(local_run: LocalRun) -> None:
 def is_scored(federated_round: FederatedRound) -> bool:
     """Whether a round that is being scored waits for no score any more; needs the platform's scope."""
     with connection.cursor() as cursor:
-        cursor.execute(_SCORED, [federated_round.candidate_version_id])
+        cursor.execute(_AFTER_SCORE, [federated_round.candidate_version_id])
         return (federated_round.pk,) in cursor.fetchall()
 
 
@@ -49,7 +49,7 @@ def after_score(evaluation: Evaluation) -> None:
     """Once this is committed: let the gate decide when this was the last score that it waits for."""
 
     def look() -> None:
-        for (round_id,) in scoping.ask_platform(_TELL_SCORED, [evaluation.version_id]):
+        for (round_id,) in scoping.ask_platform(_AFTER_SCORE, [evaluation.version_id]):
             coordinator.advance(FederatedRound(pk=round_id), about=SCORED)
 
     if evaluation.version_id is not None:

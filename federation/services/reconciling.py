@@ -1,9 +1,10 @@
 """What makes messages dispensable: whatever waits, hangs or is overdue is found in PostgreSQL and set going again.
 
-Any number of reconcilers may run at once; each row is handled under its lock.
+Any number of reconcilers may run at once. Each row is handled in a transaction of its own, under its lock, and one that
+somebody else holds is left to them: no reconciler waits for a row, and none holds one longer than its turn takes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -26,7 +27,7 @@ from federation.models import (
 )
 from federation.services import base_models, evaluations, federations, local_runs, personal_prefixes
 from federation.states import CAMPAIGN_LIVE, ROUND_LIVE, LocalRunState, RoundState
-from tenants import dispatch
+from tenants import dispatch, scoping
 from tenants.failpoints import FailPoint, reach
 from tenants.ids import Identified
 from tenants.leases import Leased
@@ -48,17 +49,19 @@ LEASED: tuple[type[Leased], ...] = (
 def reconcile() -> None:
     """One look at everything: expired leases, unanswered messages, rounds and campaigns that should have moved."""
     for model in LEASED:
-        _each(model.expired(), _take_back)
-        _each(model.overdue(), dispatch.wake_worker)
-    _each(_rounds_to_look_at(), coordinator.advance)
-    _each(_campaigns_between_rounds(), coordinator.advance_campaign)
+        _each(model.expired, _take_back)
+        _each(model.overdue, _wake)
+    _each(_rounds_to_look_at, coordinator.advance)
+    _each(_campaigns_between_rounds, coordinator.advance_campaign)
 
 
-def _each(rows: Iterable[Row], handle: Callable[[Row], None]) -> None:
-    """Handle every row under a savepoint of its own: one that cannot be handled holds up no other."""
+def _each(find: Callable[[], QuerySet[Row]], handle: Callable[[Row], None]) -> None:
+    """Handle every row that is found; one that cannot be handled holds up no other."""
+    with scoping.platform():
+        rows = list(find())
     for row in rows:
         try:
-            with transaction.atomic():
+            with scoping.platform():
                 handle(row)
         except Exception:
             log.exception("not_reconciled", subject=row.public_id)
@@ -102,16 +105,23 @@ def give_up(row: Leased, *, code: str, reason: str) -> None:
 
 
 def _take_back(row: Leased) -> None:
-    with transaction.atomic():
-        locked = type(row).expired().select_for_update(skip_locked=True).filter(pk=row.pk).first()
-        if locked is not None:  # else another reconciler has it, or its worker was heard of after all
-            log.warning(
-                "lease_expired", subject=row.public_id, attempt=locked.attempt, worker=locked.lease_owner
-            )
-            locked.write_off()
-            reason = "Its worker was not heard of within its lease."
-            hand_back(locked, code="worker_lost", reason=reason)
-            reach(FailPoint.TAKEN_BACK)
+    locked = _locked(type(row).expired(), row)
+    if locked is not None:  # else another reconciler has it, or its worker was heard of after all
+        log.warning("lease_expired", subject=row.public_id, attempt=locked.attempt, worker=locked.lease_owner)
+        locked.write_off()
+        reason = "Its worker was not heard of within its lease."
+        hand_back(locked, code="worker_lost", reason=reason)
+        reach(FailPoint.TAKEN_BACK)
+
+
+def _wake(row: Leased) -> None:
+    locked = _locked(type(row).overdue(), row)
+    if locked is not None:  # else it is being claimed, called off, or told of by another reconciler
+        dispatch.wake_worker(locked)
+
+
+def _locked(rows: QuerySet[Leased], row: Leased) -> Leased | None:
+    return rows.select_for_update(skip_locked=True, no_key=True).filter(pk=row.pk).first()
 
 
 def _rounds_to_look_at() -> QuerySet[FederatedRound]:

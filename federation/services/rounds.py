@@ -225,7 +225,7 @@ def end(*, federated_round: FederatedRound, state: RoundState, reason: str) -> N
 
 def _end_stragglers(federated_round: FederatedRound) -> None:
     late = (LocalRunState.QUEUED, LocalRunState.RUNNING)
-    stragglers = LocalRun.objects.filter(federated_round=federated_round, state__in=late)
+    stragglers = LocalRun.objects.filter(federated_round=federated_round, state__in=late).order_by("pk")
     attempts.interrupt(((run, LocalRunState.FAILED) for run in stragglers), reason=_TOO_LATE)
 
 
@@ -260,7 +260,7 @@ def conclude(*, federated_round: FederatedRound) -> None:
         if federated_round.state != RoundState.EVALUATING:
             return
         if _is_late(federated_round):
-            unfinished = _unfinished_evaluations(federated_round)
+            unfinished = _unfinished_evaluations(federated_round).order_by("pk")
             attempts.interrupt(((row, EvaluationState.CANCELED) for row in unfinished), reason=_TOO_LATE)
         if looking.is_scored(federated_round):
             verdict = gate.decide(federated_round=federated_round)
@@ -295,7 +295,7 @@ def call_off(*, federated_round: FederatedRound, actor: str) -> FederatedRound:
         of_candidate = _unfinished_evaluations(federated_round).filter(
             version=federated_round.candidate_version_id  # later rounds are compared with the incumbent too
         )
-        unfinished += [(row, EvaluationState.CANCELED) for row in of_candidate]
+        unfinished += [(row, EvaluationState.CANCELED) for row in of_candidate.order_by("pk")]
         attempts.interrupt(unfinished, reason="The round was canceled.")
         return federated_round
 

@@ -6,6 +6,7 @@ Times that pass while a schedule is paused are no missed times: it goes on with 
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from django.db.models import QuerySet
 from federation.errors import ScheduleInvalid
 from federation.models import Federation, Schedule
 from federation.services import admission, rounds
+from tenants import scoping
 from tenants.errors import PreludeError
 from tenants.failpoints import FailPoint, reach
 from tenants.services import audit
@@ -24,7 +26,8 @@ from tenants.services import audit
 log = structlog.get_logger(__name__)
 
 
-N_NEXT_TIMES = 3
+N_NEXT_TIMES: Final = 3
+MAX_MINUTES: Final = 366 * 24 * 60
 
 
 def set_schedule(
@@ -107,47 +110,54 @@ def next_due(
 ) -> datetime:
     """The first due time later than `after`; a cron line is read in its time zone, as Debian's cron reads it."""
     if every_minutes is not None:
-        if every_minutes < 1:
-            raise ScheduleInvalid(problem="every_minutes must be at least 1")
+        if not 1 <= every_minutes <= MAX_MINUTES:
+            raise ScheduleInvalid(problem=f"every_minutes must be from 1 to {MAX_MINUTES}, a year")
         return after + timedelta(minutes=every_minutes)
     try:
         zone = ZoneInfo(time_zone)
     except (KeyError, ValueError, OSError):
         raise ScheduleInvalid(problem=f"there is no time zone {time_zone!r}") from None
     try:
-        return next(CronSim(cron, after.astimezone(zone))).astimezone(UTC)
+        # In the second pass of an hour that a clock repeats, cronsim begins with the times of the first one.
+        times = (due.astimezone(UTC) for due in CronSim(cron, after.astimezone(zone)))
+        return next(due for due in times if due > after)
     except (CronSimError, StopIteration):
         raise ScheduleInvalid(problem=f"the cron line {cron!r} cannot be read or is never due") from None
 
 
 def open_due_rounds(*, now: datetime) -> int:
-    """Open the round of each schedule that is due; any number of tickers may call this at once. Returns how many."""
+    """Open the round of each schedule that is due, each in a transaction of its own. Returns how many.
+
+    Any number of tickers may call this at once.
+    """
     n_opened = 0
-    for schedule_id in _due(now).values_list("pk", flat=True):
+    with scoping.platform():
+        found = list(_due(now).values_list("pk", flat=True))
+    for schedule_id in found:
         try:
-            n_opened += _open_if_due(schedule_id, now)
+            with scoping.platform():
+                n_opened += _open_if_due(schedule_id, now)
         except Exception:  # one schedule's trouble holds up no other
             log.exception("schedule_not_opened", schedule_id=str(schedule_id))
     return n_opened
 
 
 def _open_if_due(schedule_id: UUID, now: datetime) -> int:
-    with transaction.atomic():
-        admission.one_at_a_time()  # before the federation, as whoever opens a round by hand: else both may wait
-        due = _due(now).select_for_update(skip_locked=True, of=("self", "federation")).filter(pk=schedule_id)
-        schedule = due.select_related("federation").first()
-        if schedule is None:
-            return 0  # another ticker has it, or somebody is changing it: then the next look finds it
-        reach(FailPoint.SCHEDULE_LOCKED)
-        due_at = schedule.next_due_at
-        schedule.next_due_at = _following(schedule, now)
-        try:
-            federated_round = rounds.start_round(federation=schedule.federation, due_at=due_at)
-            schedule.last_outcome = f"{due_at.isoformat()}: opened {federated_round.public_id}"
-        except PreludeError as refusal:
-            schedule.last_outcome = f"{due_at.isoformat()}: skipped, {refusal.code}: {refusal}"
-        schedule.save(update_fields=["next_due_at", "last_outcome"])
-        return int("opened" in schedule.last_outcome)
+    admission.one_at_a_time()  # before the federation, as whoever opens a round by hand: else both may wait
+    due = _due(now).select_for_update(skip_locked=True, of=("self", "federation")).filter(pk=schedule_id)
+    schedule = due.select_related("federation").first()
+    if schedule is None:
+        return 0  # another ticker has it, or somebody is changing it: then the next look finds it
+    reach(FailPoint.SCHEDULE_LOCKED)
+    due_at = schedule.next_due_at
+    schedule.next_due_at = _following(schedule, now)
+    try:
+        federated_round = rounds.start_round(federation=schedule.federation, due_at=due_at)
+        schedule.last_outcome = f"{due_at.isoformat()}: opened {federated_round.public_id}"
+    except PreludeError as refusal:
+        schedule.last_outcome = f"{due_at.isoformat()}: skipped, {refusal.code}: {refusal}"
+    schedule.save(update_fields=["next_due_at", "last_outcome"])
+    return int("opened" in schedule.last_outcome)
 
 
 def _due(now: datetime) -> QuerySet[Schedule]:

@@ -5,7 +5,6 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
 
 from tenants import dispatch
 from tenants.leases import NOTHING, Leased
@@ -39,14 +38,17 @@ def hand_back(row: Leased, *, reason: str) -> None:
 def interrupt(rows: Iterable[tuple[Leased, str]], *, reason: str) -> None:
     """Move rows to their targets, whoever holds them, and charge the time until now; no worker can end them any more.
 
+    A row that its worker was quicker to end stays as it ended. Rows come in the order of their keys, in which they are
+    locked wherever several are.
+
     A worker that holds one learns it with its next beat, and acknowledges it; until then, but no longer than its lease
     would have lasted, it is known to be busy.
 
     All that a transaction interrupts goes into one call: see `usage.add`.
     """
     with transaction.atomic():
-        busy = {"stopping_until": F("lease_expires_at")}
-        ended = [(row, row.end_attempt(target, reason=reason, **busy)) for row, target in rows]
+        called_off = ((row, row.call_off(target, reason=reason)) for row, target in rows)
+        ended = [(row, lasted) for row, lasted in called_off if lasted is not None]
         _charge(ended)
         _give_places_on([row for row, lasted in ended if lasted])
 

@@ -14,7 +14,7 @@ from tenants import scoping
 from tests.claims import claim as claim_row
 from tests.factories import PREFIX_SHAPE
 
-M = TypeVar("M", FederatedRound, LocalRun, Federation)
+M = TypeVar("M", FederatedRound, LocalRun, Evaluation, Federation)
 Values = NDArray[np.float32]
 
 

@@ -52,20 +52,6 @@ def test_of_updates_that_end_the_training_at_the_same_moment_one_tells(
     assert n_told(sent_messages) == 1
 
 
-def test_scores_that_end_at_the_same_moment_tell_once(
-    sent_messages: list[Message], django_capture_on_commit_callbacks: Capture
-) -> None:
-    federated_round = steps.start(ready_federation(n_tenants=3))
-    steps.train_all(federated_round)
-    with scoping.platform():
-        waiting = list(Evaluation.objects.filter(state="queued"))
-    sent_messages.clear()
-    with django_capture_on_commit_callbacks(execute=True):
-        for evaluation in waiting:
-            steps.score(evaluation, 0.5)
-    assert n_told(sent_messages) == 1
-
-
 def test_an_update_that_comes_after_the_check_tells_again(
     sent_messages: list[Message], django_capture_on_commit_callbacks: Capture
 ) -> None:

@@ -106,6 +106,18 @@ def test_each_night_of_a_change_of_clocks_has_one_round(after: str, times: list[
     assert schedules.next_times(schedule) == [at(time) for time in times]
 
 
+def test_an_outage_over_a_change_of_clocks_opens_one_round() -> None:
+    rule: dict[str, Any] = {"cron": "30 2 * * *", "time_zone": "Europe/Berlin"}
+    due = schedules.next_due(**rule, after=at("2026-10-24T12:00:00"))
+    ScheduleFactory.create(federation=ready_federation(), **rule, every_minutes=None, next_due_at=due)
+    back = at("2026-10-25T01:10:00")  # in the second hour from 02:00 to 03:00
+    assert [open_due(back + timedelta(seconds=second)) for second in range(3)] == [1, 0, 0]
+    with scoping.platform():
+        schedule = Schedule.objects.get()
+    assert schedule.next_due_at == at("2026-10-26T01:30:00")
+    assert "opened rnd_" in schedule.last_outcome
+
+
 def test_a_finished_round_leaves_the_way_free_for_the_next_due_time() -> None:
     federation = ready_federation()
     first = steps.start(federation)
@@ -125,6 +137,9 @@ def test_a_finished_round_leaves_the_way_free_for_the_next_due_time() -> None:
         ("30 2 * * *", "Europe/Berlin", "2026-03-29T00:00:00", "2026-03-29T01:00:00"),
         # 02:30 comes twice on that night: it runs once.
         ("30 2 * * *", "Europe/Berlin", "2026-10-25T00:45:00", "2026-10-26T01:30:00"),
+        # In the second hour from 02:00 to 03:00 its time has been.
+        ("30 2 * * *", "Europe/Berlin", "2026-10-25T01:15:00", "2026-10-26T01:30:00"),
+        ("30 2 * * *", "Europe/Berlin", "2026-10-25T01:45:00", "2026-10-26T01:30:00"),
     ],
 )
 def test_cron_lines_are_read_in_their_time_zone(cron: str, time_zone: str, after: str, due: str) -> None:
@@ -137,6 +152,8 @@ def test_cron_lines_are_read_in_their_time_zone(cron: str, time_zone: str, after
         (None, "", "UTC"),
         (5, "* * * * *", "UTC"),
         (0, "", "UTC"),
+        (366 * 24 * 60 + 1, "", "UTC"),
+        (10**14, "", "UTC"),
         (None, "61 * * * *", "UTC"),
         (None, "* * * * *", "Mars/X"),
     ],

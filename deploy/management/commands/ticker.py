@@ -39,14 +39,13 @@ class Duty:
     n_failures: int = 0
 
     def perform(self, now: float) -> None:
-        """Do it, in the platform's scope. An outage is logged and waited out: what is due stays due.
+        """Do it. An outage is logged and waited out: what is due stays due.
 
         (One of the broker is met after the commit, where `tenants.dispatch` logs it and leaves it to a later tick.)
         """
         try:
             close_old_connections()
-            with scoping.platform():
-                self.work()
+            self.work()
         except (DatabaseFailed, PreludeError):
             self.n_failures += 1
             pause = min(LONGEST_PAUSE_SECONDS, self.every_seconds * 2**self.n_failures)
@@ -68,9 +67,9 @@ class Command(BaseCommand):
         duties = [
             Duty("open_due_rounds", lambda: schedules.open_due_rounds(now=timezone.now()), TICK_SECONDS),
             Duty("reconcile", reconciling.reconcile, settings.RECONCILE_SECONDS),
-            Duty("purge_idempotency", idempotency.purge_expired, PURGE_SECONDS),
-            Duty("purge_webhook_deliveries", webhooks.purge_old_deliveries, PURGE_SECONDS),
-            Duty("purge_sessions", SessionStore.clear_expired, SESSIONS_SECONDS),
+            Duty("purge_idempotency", _in_platform(idempotency.purge_expired), PURGE_SECONDS),
+            Duty("purge_webhook_deliveries", _in_platform(webhooks.purge_old_deliveries), PURGE_SECONDS),
+            Duty("purge_sessions", _in_platform(SessionStore.clear_expired), SESSIONS_SECONDS),
         ]
         _log.info("ticker_started")
         while True:
@@ -79,6 +78,14 @@ class Command(BaseCommand):
                 if now >= duty.due_at:
                     duty.perform(now)
             time.sleep(max(0.0, min(duty.due_at for duty in duties) - time.monotonic()))
+
+
+def _in_platform(work: Callable[[], object]) -> Callable[[], object]:
+    def perform() -> object:
+        with scoping.platform():
+            return work()
+
+    return perform
 
 
 def _end(number: int, _: object) -> None:
