@@ -14,7 +14,7 @@ from federation.models import Campaign, FederatedRound
 from federation.services import aggregating, campaigns, rounds
 from federation.services.aggregating import AggregationPlan, CheckPlan, Verdict
 from tenants import lookups, scoping
-from tenants.errors import LeaseLost
+from tenants.errors import LeaseLost, PreludeError
 from tenants.failpoints import FailPoint, reach
 from tenants.leases import holder
 
@@ -46,7 +46,12 @@ def advance(round_id: str) -> None:
 
 
 def _aggregate(federated_round: FederatedRound, plan: AggregationPlan) -> None:
-    outcome = aggregating.aggregate(plan, beat=_beat_of(federated_round))
+    try:
+        outcome = aggregating.aggregate(plan, beat=_beat_of(federated_round))
+    except PreludeError as error:  # for a file of the platform's own: another attempt may find it
+        with scoping.platform():  # tenants read the reason; the error's text may name another one's update
+            federated_round.keep(state_reason=f"{error.code}: Aggregating it failed.")
+        raise
     with scoping.platform():
         aggregating.adopt(federated_round=federated_round, outcome=outcome)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Max
 
@@ -166,12 +167,20 @@ class Outcome:
 
 
 def begin_aggregation(*, federated_round: FederatedRound, owner: str) -> AggregationPlan | None:
-    """What to aggregate, held by this attempt from now on; nothing where nothing is due, or another is at it."""
+    """What to aggregate, held by this attempt from now on; nothing where nothing is due, or another is at it.
+
+    A round whose attempts all came to nothing ends: it would hold up its federation for as long as nobody looks.
+    """
     if federated_round.state != RoundState.AGGREGATING:
         return None
     try:
         federated_round.take(owner=owner)
     except LeaseLost:
+        return None
+    if federated_round.attempt > settings.MAX_ATTEMPTS:
+        last = federated_round.state_reason or "coordinator_lost: Who aggregated it was not heard of in time."
+        reason = f"{last} This was attempt {settings.MAX_ATTEMPTS} of {settings.MAX_ATTEMPTS}."
+        rounds.end(federated_round=federated_round, state=RoundState.FAILED, reason=reason)
         return None
     return plan_aggregation(federated_round=federated_round)
 

@@ -9,11 +9,12 @@ from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
 from federation import tasks
-from federation.models import FederatedRound, PrefixVersion
+from federation.models import FederatedRound, LocalRun, PrefixVersion
 from federation.services import aggregating, reconciling, rounds
 from federation.states import RoundState
-from tenants import scoping
+from tenants import scoping, storage
 from tenants.errors import LeaseLost
+from tenants.storage import BlobMissing
 from tests.conftest import Message
 from tests.factories import ready_federation
 from tests.federation import rounds as steps
@@ -122,6 +123,37 @@ def test_who_comes_back_after_the_lease_adopts_nothing(
     let_lease_end(trained)
     assert advance(trained).state == RoundState.EVALUATING
     assert n_versions() == 2
+
+
+def test_a_round_whose_update_is_gone_fails_after_its_attempts_and_says_why(trained: FederatedRound) -> None:
+    with scoping.platform():
+        local_run = LocalRun.objects.order_by("pk")[0]
+    storage.delete(f"content/{local_run.update_sha256[:2]}/{local_run.update_sha256}")
+    for _ in range(3):
+        with pytest.raises(BlobMissing):
+            advance(trained)
+        assert steps.reload(trained).state_reason == "blob_missing: Aggregating it failed."
+        let_lease_end(trained)
+    ended = advance(trained)
+    assert ended.state == RoundState.FAILED
+    assert ended.state_reason == "blob_missing: Aggregating it failed. This was attempt 3 of 3."
+    assert n_versions() == 1
+    steps.start(ended.federation)
+
+
+def test_a_round_whose_coordinators_are_all_killed_fails(
+    monkeypatch: pytest.MonkeyPatch, trained: FederatedRound
+) -> None:
+    def be_killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(aggregating, "aggregate", be_killed)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            advance(trained)
+        let_lease_end(trained)
+    ended = advance(trained)
+    assert (ended.state, ended.state_reason.split(":")[0]) == (RoundState.FAILED, "coordinator_lost")
 
 
 def test_the_lease_is_kept_with_each_update_that_is_staged_or_read(
