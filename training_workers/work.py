@@ -203,23 +203,23 @@ def _rows(
     *,
     is_scored: bool,
 ) -> dict[str, Any]:
-    """The rows to train on, and those to score on where that is wanted: the dataset is read once."""
+    """The rows to train on, and those to score on where that is wanted: the dataset is read once.
+
+    What is held out is known either way: nothing is trained on that shows the model the same.
+    """
     dataset, training = attempt.row.dataset, specification["training"]
-    draw = {
-        "n": training["n_steps"] * training["batch_size"],
-        "n_train": dataset.facts["n_train"],
-        "seed": seed,
-    }
     with attempt.open_rows(dataset) as rows:
-        if not is_scored:
-            chosen = examples.select_training(rows, dataset.format, **draw)
-            return {"examples": [examples.as_row(example) for example in chosen]}
-        n_held_out = specification["evaluation"]["n_held_out_rows"]
-        chosen, held_out = examples.select_both(rows, dataset.format, **draw, n_held_out=n_held_out)
-    return {
-        "examples": [examples.as_row(example) for example in chosen],
-        "held_out": [examples.as_row(example) for example in held_out],
-    }
+        chosen, held_out = examples.select_both(
+            rows,
+            dataset.format,
+            n=training["n_steps"] * training["batch_size"],
+            n_train=dataset.facts["n_train"],
+            seed=seed,
+            n_held_out=specification["evaluation"]["n_held_out_rows"],
+            max_characters=specification["task"].get("max_text_characters"),
+        )
+    found = {"examples": [examples.as_row(example) for example in chosen]}
+    return {**found, "held_out": [examples.as_row(example) for example in held_out]} if is_scored else found
 
 
 def _held_out_rows(

@@ -236,6 +236,27 @@ def test_training_rows_are_drawn_by_the_seed_and_never_held_out(file_format: str
     assert len(counts) == min(n, n_train)
 
 
+def test_what_shows_the_same_as_a_held_out_row_is_not_trained_on() -> None:
+    """Rows that begin alike, as forms do: a task that shows so little of them cannot tell them apart."""
+    alike: Rows = [{"text": f"Dear Sir or Madam, {n}", "label": ("good", "bad")[n % 2]} for n in range(40)]
+    rows = [*alike, *REVIEWS]
+    n_train = validate(jsonl(rows), "jsonl", limits=LIMITS).n_train
+    choice: dict[str, Any] = {"n": 60, "n_train": n_train, "seed": 3, "n_held_out": 1000}
+    plain, held_out = select_both(jsonl(rows), "jsonl", **choice)
+    chosen, same = select_both(jsonl(rows), "jsonl", **choice, max_characters=18)
+    shown = {example.input_text[:18] for example in held_out}
+    assert same == held_out
+    assert any(example.input_text[:18] in shown for example in plain)
+    assert not any(example.input_text[:18] in shown for example in chosen)
+    assert set(chosen) <= set(plain)
+    assert len(chosen) == len(plain)
+    assert select_both(jsonl(rows), "jsonl", **choice, max_characters=1000) == (plain, held_out)
+    with pytest.raises(errors.TrainingRowsHeldOut, match="first 18 characters"):
+        select_both(
+            jsonl(alike), "jsonl", n=5, n_train=len(alike) // 2, seed=0, n_held_out=1000, max_characters=18
+        )
+
+
 def test_a_changed_file_is_noticed() -> None:
     with pytest.raises(errors.DatasetChanged):
         select_training(jsonl(REVIEWS), "jsonl", n=500, n_train=500, seed=0)

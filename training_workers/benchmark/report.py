@@ -1,7 +1,7 @@
 """The page: what was run, on what, and every figure of every comparison that is whole."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from training_workers.benchmark.arms import RECIPES
@@ -9,6 +9,7 @@ from training_workers.benchmark.personal import N_STEPS, TRAINED_RULES
 from training_workers.benchmark.plan import CHOOSING_SEED, Run, Scale
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import Costs, Figure, Line
+from training_workers.benchmark.texts import MAX_TEXT_CHARACTERS, Alike
 
 # Points below the centralized twin, by split: the goals of prefix federations.
 GOALS: Mapping[str, float] = {
@@ -55,6 +56,7 @@ class Circumstances:
     is_quick: bool
     machine: Mapping[str, Any]
     plots: Sequence[str]
+    alike: Mapping[str, Alike] = field(default_factory=dict)  # by task
 
 
 def make_page(schedule: Schedule, lines: Sequence[Line], circumstances: Circumstances) -> str:
@@ -63,7 +65,7 @@ def make_page(schedule: Schedule, lines: Sequence[Line], circumstances: Circumst
         "# How well it learns",
         _opening(schedule, circumstances),
         *(f"![{plot}]({plot})" for plot in circumstances.plots),
-        _how_to_read(circumstances.scale),
+        _how_to_read(circumstances),
         "## Goals",
         _goals(lines),
         *_tables(lines),
@@ -92,14 +94,16 @@ def _opening(schedule: Schedule, circumstances: Circumstances) -> str:
     )
 
 
-def _how_to_read(scale: Scale) -> str:
+def _how_to_read(circumstances: Circumstances) -> str:
+    scale = circumstances.scale
     trained = "\n".join(f"- `+ {name}`: {rule.about}" for name, rule in TRAINED_RULES.items())
     recipes = "\n".join(f"- `{name}`: {recipe.about}" for name, recipe in RECIPES.items())
     return f"""## How to read it
 
 Four tenants. Every tenant takes {scale.n_steps} local steps on 8 rows in all, whatever the recipe (`central-4x` is the
 control that takes 32). Rows to train on, for validation ({scale.n_validation}) and to test on (at most {scale.n_test})
-are apart by a hash of their text. The round that does best on validation is the one that is tested.
+are apart by a hash of their text{_alike(circumstances.alike)}. The round that does best on validation is the one
+that is tested.
 
 - *score*: accuracy in percent on test rows mixed as each tenant's training rows are, the tenants weighted by their
   rows; for a shared version that is its accuracy on everyone's rows. Mean ± deviation over seeds.
@@ -120,6 +124,18 @@ are apart by a hash of their text. The round that does best on validation is the
 {trained}
 
 {recipes}"""
+
+
+def _alike(by_task: Mapping[str, Alike]) -> str:
+    """The sides part whole texts, of which a prompt holds the beginning."""
+    found = "; ".join(
+        f"{task}: {one.n_validation_alike} of {one.n_validation} for validation, "
+        f"{one.n_test_alike} of {one.n_test} to test on"
+        for task, one in by_task.items()
+        if one.n_validation_alike or one.n_test_alike
+    )
+    shown = f"(in their first {MAX_TEXT_CHARACTERS} characters, all that a prompt holds, like one to train on are, in"
+    return f"\n{shown} {found})" if found else ""
 
 
 def _goals(lines: Sequence[Line]) -> str:

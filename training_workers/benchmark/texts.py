@@ -88,6 +88,30 @@ class Texts:
         return fmean(min(len(row.example.text), MAX_TEXT_CHARACTERS) for row in self.train)
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Of rows for validation and to test on, how many show a model the same as a row to train on."""
+
+    n_validation: int
+    n_validation_alike: int
+    n_test: int
+    n_test_alike: int
+
+
+def count_alike(texts: Texts) -> Alike:
+    """Texts that differ only behind what a prompt holds of them may be on different sides."""
+    trained = {_shown(row.example) for row in texts.train}
+    n_alike = [
+        sum(_shown(example) in trained for examples in side.values() for example in examples)
+        for side in (texts.validation, texts.test)
+    ]
+    return Alike(count(texts.validation), n_alike[0], count(texts.test), n_alike[1])
+
+
+def _shown(example: Example) -> int:
+    return input_hash(example, max_characters=MAX_TEXT_CHARACTERS)
+
+
 def read_texts(directory: Path, *, n_train: int | None, n_validation: int, n_test: int) -> Texts:
     """Reads a task's directory, one JSON Lines file (`text`, `label`) a domain; takes about as many rows as said.
 

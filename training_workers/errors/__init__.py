@@ -32,6 +32,7 @@ from training_workers.errors.datasets import (
     RowsTooMany,
     RowTooLong,
     TextNotUtf8,
+    TrainingRowsHeldOut,
     ValueEmpty,
     ValueOfWrongType,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "TrainerDied",
     "TrainerFailed",
     "TrainerLost",
+    "TrainingRowsHeldOut",
     "ValueEmpty",
     "ValueOfWrongType",
     "WeightsPickled",

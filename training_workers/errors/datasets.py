@@ -170,6 +170,18 @@ class NothingToTrainOn(DatasetRefusal):
         super().__init__(f"All of the {n_rows} rows fall on the held-out side; add rows with other inputs.")
 
 
+class TrainingRowsHeldOut(DatasetRefusal):
+    """A task shows the model so little of each text that rows to train on and held-out ones look the same."""
+
+    code = "training_rows_held_out"
+
+    def __init__(self, *, max_characters: int) -> None:
+        super().__init__(
+            f"Each row drawn to train on has the same first {max_characters} characters as a held-out one, and the "
+            "task shows no more; leave out what all texts begin with, or raise max_text_characters."
+        )
+
+
 class DatasetChanged(DatasetRefusal):
     """The file no longer has the training rows that its validation counted."""
 

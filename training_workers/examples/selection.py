@@ -2,9 +2,11 @@
 
 import heapq
 import random
+from collections.abc import Sequence
+from itertools import cycle, islice
 from typing import BinaryIO
 
-from training_workers.errors import DatasetChanged
+from training_workers.errors import DatasetChanged, TrainingRowsHeldOut
 from training_workers.examples.reading import read_examples
 from training_workers.examples.rows import Example
 from training_workers.examples.split import input_hash, is_held_out
@@ -37,9 +39,24 @@ def select_held_out(file: BinaryIO, file_format: str, *, n: int) -> list[Example
 
 
 def select_both(
-    file: BinaryIO, file_format: str, *, n: int, n_train: int, seed: int, n_held_out: int
+    file: BinaryIO,
+    file_format: str,
+    *,
+    n: int,
+    n_train: int,
+    seed: int,
+    n_held_out: int,
+    max_characters: int | None = None,
 ) -> tuple[list[Example], list[Example]]:
-    """What `select_training` and `select_held_out` give, with the file read once. Raises DatasetChanged."""
+    """What `select_training` and `select_held_out` give, with the file read once.
+
+    Where the model is shown the first `max_characters` of a text, a row that shows it the same as a held-out one is not
+    trained on: the other rows that were drawn take its place in turn.
+
+    Raises:
+        DatasetChanged: the file has fewer training rows than `n_train`.
+        TrainingRowsHeldOut: every row that was drawn shows what a held-out one shows.
+    """
     drawn, smallest = _Drawn(n, n_train, seed), _Smallest(n_held_out)
     for example in read_examples(file, file_format):
         hashed = input_hash(example)
@@ -47,7 +64,20 @@ def select_both(
             smallest.look_at(example, hashed)
         else:
             drawn.look_at(example)
-    return drawn.rows(), smallest.rows()
+    training, held_out = drawn.rows(), smallest.rows()
+    return _without(training, held_out, max_characters), held_out
+
+
+def _without(
+    training: list[Example], held_out: Sequence[Example], max_characters: int | None
+) -> list[Example]:
+    if max_characters is None:
+        return training
+    shown = {input_hash(example, max_characters=max_characters) for example in held_out}
+    others = [one for one in training if input_hash(one, max_characters=max_characters) not in shown]
+    if not others:
+        raise TrainingRowsHeldOut(max_characters=max_characters)
+    return training if len(others) == len(training) else list(islice(cycle(others), len(training)))
 
 
 class _Drawn:

@@ -1,6 +1,7 @@
 """Splits, choices and figures, and comparisons that are whole or not shown."""
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from training_workers.benchmark.plan import FRESH_SEEDS, POOLED, Run
 from training_workers.benchmark.results import Results
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import make_lines
-from training_workers.benchmark.texts import TASKS, Texts, count, read_texts
+from training_workers.benchmark.texts import MAX_TEXT_CHARACTERS, TASKS, Texts, count, count_alike, read_texts
 from training_workers.benchmark.workplace import Workplace
 from training_workers.errors import BenchmarkFilesMissing, SplitImpossible
-from training_workers.examples import input_hash, is_held_out
+from training_workers.examples import LabelExample, input_hash, is_held_out
 from training_workers.methods import METHODS
 
 # Rows and splits
@@ -39,6 +40,28 @@ def test_the_three_sides_are_apart_and_the_platform_would_train_on_no_test_row(t
     assert not any(is_held_out(hashed) for hashed in sides[0] | sides[1])
     assert count(texts.validation) == count(texts.test) == 16
     assert len(texts.validation) == 8
+
+
+def test_texts_that_a_prompt_cuts_to_the_same_are_counted_and_told(
+    place: Workplace, texts: Texts, tmp_path: Path
+) -> None:
+    none = count_alike(texts)
+    assert (none.n_validation_alike, none.n_test_alike) == (0, 0)
+    opening = "x" * MAX_TEXT_CHARACTERS
+    trained = replace(texts.train[0], example=LabelExample(f"{opening} one", "positive"))
+    stratum, rows = next(iter(texts.test.items()))
+    tested = {**texts.test, stratum: [*rows[1:], LabelExample(f"{opening} two", "positive")]}
+    found = count_alike(replace(texts, train=(trained, *texts.train[1:]), test=tested))
+    assert (found.n_validation_alike, found.n_test_alike) == (0, 1)
+
+    planned = Schedule(plan_of(place, "base"), place, Results(tmp_path / "results.jsonl"))
+    circumstances = report.Circumstances("it", TINY, False, {}, [])
+    assert "to test on)" not in report.make_page(planned, [], circumstances)
+    page = report.make_page(planned, [], replace(circumstances, alike={"sentiment": found}))
+    assert (
+        f"are, in sentiment: 0 of {found.n_validation} for validation, 1 of {found.n_test} to test on)"
+        in page
+    )
 
 
 def test_texts_that_are_not_there_are_refused_with_what_brings_them(tmp_path: Path) -> None:

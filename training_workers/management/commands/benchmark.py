@@ -24,7 +24,7 @@ from training_workers.benchmark.results import Results, sole_writer
 from training_workers.benchmark.running import do_plan, machine
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import make_lines
-from training_workers.benchmark.texts import TASKS
+from training_workers.benchmark.texts import TASKS, count_alike
 from training_workers.benchmark.workplace import Workplace
 from training_workers.methods import METHODS
 
@@ -130,6 +130,7 @@ def _write_page(schedule: Schedule, workplace: Workplace, output: Path, options:
         is_quick=options["quick"],
         machine=machine(),
         plots=[name for name, draw in PLOTS.items() if draw(lines, output / name)],
+        alike={task: count_alike(workplace.texts(task)) for task in _choices(options).tasks},
     )
     page = output / PAGE_FILE
     page.write_text(make_page(schedule, lines, circumstances), encoding="utf-8")
