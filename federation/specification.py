@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -17,8 +18,18 @@ MAX_ROWS_OF_A_LOCAL_RUN = 200_000  # they are held in memory, tokenized
 DITTO_PROXIMAL = 0.1  # where a tenant does not say how near its own prefix is to stay to the shared one
 
 
+class RowKind(StrEnum):
+    """What a dataset's rows are, as its validation finds and its facts say: by their columns."""
+
+    LABEL = "label"
+    COMPLETION = "completion"
+    CHAT = "chat"
+
+
 class LabelTask(Section):
     """Rows of `text,label`: the model names the label with a word."""
+
+    row_kinds: ClassVar = (RowKind.LABEL,)
 
     kind: Literal["label"]
     template: Text = Field(max_length=4_000, description="The prompt; {text} stands for the row's text.")
@@ -42,6 +53,8 @@ class LabelTask(Section):
 
 class CompletionTask(Section):
     """Rows of `prompt,completion` or `messages`: the model writes the completion."""
+
+    row_kinds: ClassVar = (RowKind.COMPLETION, RowKind.CHAT)
 
     kind: Literal["completion"]
     max_tokens: int = Field(512, ge=8, le=32_768)

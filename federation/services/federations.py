@@ -153,11 +153,10 @@ def _check_fit(federation: Federation, dataset: Dataset) -> None:
         raise DatasetNotReady(dataset_id=dataset.public_id, state=dataset.state)
     task = federation.rules.task
     kind = dataset.facts["kind"]
-    wanted = ("label",) if isinstance(task, LabelTask) else ("completion", "messages")
-    if kind not in wanted:
+    if kind not in task.row_kinds:
         raise DatasetDoesNotFit(
             dataset_id=dataset.public_id,
-            problem=f"its rows are of kind {kind}, the task takes {' or '.join(wanted)}",
+            problem=f"its rows are of kind {kind}, the task takes {' or '.join(task.row_kinds)}",
         )
     if isinstance(task, LabelTask) and (
         strange := sorted(set(dataset.facts["labels"]) - set(task.label_words))

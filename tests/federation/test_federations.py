@@ -1,5 +1,7 @@
 """Making federations and enrolling tenants."""
 
+import io
+import json
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from tests.factories import (
     prefix_bytes,
     ready_federation,
 )
+from training_workers.examples import DatasetLimits, validate
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("platform_scope")]
 
@@ -190,6 +193,22 @@ def test_a_dataset_must_fit_the_task(acme: Tenant, facts: dict[str, object], err
             federation=federation, tenant=acme, dataset=DatasetFactory.create(tenant=acme, facts=facts)
         )
     assert Enrolment.objects.get(tenant=acme).state == EnrolmentState.INVITED
+
+
+def test_conversations_are_rows_of_a_completion_task(acme: Tenant) -> None:
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    lines = [json.dumps({"messages": [{"role": "system", "content": str(n)}, *turns]}) for n in range(40)]
+    facts = validate(io.BytesIO("\n".join(lines).encode()), "jsonl", limits=DatasetLimits()).to_dict()
+    federation = ready_federation(n_tenants=0, task={"kind": "completion"})
+    federations.invite(federation=federation, tenant=acme)
+    dataset = DatasetFactory.create(tenant=acme, facts=facts)
+    enrolment = federations.enrol(federation=federation, tenant=acme, dataset=dataset)
+    dataset.refresh_from_db()
+    assert (enrolment.state, dataset.facts["kind"]) == (EnrolmentState.ACTIVE, "chat")
+    labels = ready_federation(n_tenants=0)
+    federations.invite(federation=labels, tenant=acme)
+    with pytest.raises(DatasetDoesNotFit):
+        federations.enrol(federation=labels, tenant=acme, dataset=dataset)
 
 
 def test_a_dataset_must_be_ready(acme: Tenant) -> None:

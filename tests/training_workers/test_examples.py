@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from federation.specification import RowKind
 from training_workers import errors
 from training_workers.examples import (
     ChatExample,
@@ -80,7 +81,7 @@ def test_prompts_and_conversations(file_format: str) -> None:
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     (chat,) = read_examples(WRITERS[file_format]([{"messages": turns}]), file_format)
     assert chat == ChatExample((Message("user", "Hi"), Message("assistant", "Hello")))
-    assert example_from_row(json.loads(json.dumps(as_row(chat))), kind="chat", number=1) == chat
+    assert example_from_row(json.loads(json.dumps(as_row(chat))), kind=RowKind.CHAT, number=1) == chat
 
 
 def test_other_columns_are_ignored_and_counted() -> None:

@@ -12,7 +12,7 @@ from tests.training_workers.conftest import CPU_BFLOAT16
 from training_workers import errors
 from training_workers.data import make_batch
 from training_workers.evaluation import evaluate
-from training_workers.examples import CompletionExample, Example
+from training_workers.examples import ChatExample, CompletionExample, Example, Message
 from training_workers.loading import BaseModel, load_base_model
 from training_workers.local_training import Step, TrainingOutcome, train_locally
 from training_workers.methods import Method, get_method
@@ -121,16 +121,25 @@ def test_progress_is_told_at_every_step_and_a_stop_is_heard(
     assert all(step.n_steps == 6 and step.tokens_per_second > 0 for step in steps)
 
 
+QUESTIONS: dict[str, list[Example]] = {
+    "prompts": [
+        CompletionExample("Question: good?", " yes"),
+        CompletionExample("Question: bad?", " no"),
+    ],
+    "conversations": [
+        ChatExample((Message("system", "Answer."), Message("user", "good?"), Message("assistant", " yes"))),
+        ChatExample((Message("system", "Answer."), Message("user", "bad?"), Message("assistant", " no"))),
+    ],
+}
+
+
+@pytest.mark.parametrize("pairs", QUESTIONS.values(), ids=QUESTIONS.keys())
 def test_completions_are_learned_too(
-    tiny_base: BaseModel, method: Method, specification: FederationSpecification
+    tiny_base: BaseModel, method: Method, specification: FederationSpecification, pairs: list[Example]
 ) -> None:
     longer = specification.training.model_copy(update={"n_steps": 60, "learning_rate": 0.05})
     task = CompletionTask(kind="completion", max_tokens=32)
     specification = specification.model_copy(update={"task": task, "training": longer})
-    pairs: list[Example] = [
-        CompletionExample("Question: good?", " yes"),
-        CompletionExample("Question: bad?", " no"),
-    ]
     start = method.start(tiny_base, seed=0)
     outcome = train_locally(tiny_base, method, start, pairs, specification, seed=0)
     trained = {name: tensor + outcome.update[name] for name, tensor in start.items()}

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from federation.specification import RowKind
 from training_workers.errors import (
     ColumnMissing,
     ColumnsAmbiguous,
@@ -28,7 +29,7 @@ class LabelExample:
     text: str
     label: str
 
-    kind = "label"
+    kind = RowKind.LABEL
 
     @property
     def input_text(self) -> str:
@@ -43,7 +44,7 @@ class CompletionExample:
     prompt: str
     completion: str
 
-    kind = "completion"
+    kind = RowKind.COMPLETION
 
     @property
     def input_text(self) -> str:
@@ -65,7 +66,7 @@ class ChatExample:
 
     messages: tuple[Message, ...]
 
-    kind = "chat"
+    kind = RowKind.CHAT
 
     @property
     def input_text(self) -> str:
@@ -75,14 +76,14 @@ class ChatExample:
 
 Example = LabelExample | CompletionExample | ChatExample
 
-COLUMNS_BY_KIND: dict[str, tuple[str, ...]] = {
+COLUMNS_BY_KIND: dict[RowKind, tuple[str, ...]] = {
     LabelExample.kind: ("text", "label"),
     CompletionExample.kind: ("prompt", "completion"),
     ChatExample.kind: ("messages",),
 }
 
 
-def kind_of(columns: Collection[str]) -> str:
+def kind_of(columns: Collection[str]) -> RowKind:
     """The kind of example that these columns make; others are ignored.
 
     Raises:
@@ -106,15 +107,15 @@ def as_row(example: Example) -> dict[str, Any]:
     return asdict(example)
 
 
-def example_from_row(row: Mapping[str, Any], *, kind: str, number: int) -> Example:
+def example_from_row(row: Mapping[str, Any], *, kind: RowKind, number: int) -> Example:
     """Checks one row's values and makes an example of them; `number` is the row's, from 1.
 
     Raises:
         DatasetRefusal: a value is missing, empty, too long, of another type or no UTF-8.
     """
-    if kind == LabelExample.kind:
+    if kind == RowKind.LABEL:
         return LabelExample(text=_text(row, "text", number), label=_label(row, number))
-    if kind == CompletionExample.kind:
+    if kind == RowKind.COMPLETION:
         return CompletionExample(
             prompt=_text(row, "prompt", number), completion=_text(row, "completion", number)
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
+from federation.specification import RowKind
 from training_workers.errors import (
     DatasetWithoutRows,
     LabelSingle,
@@ -36,7 +37,7 @@ class DatasetFacts:
     different inputs than are remembered: then `n_duplicates` is a lower bound.
     """
 
-    kind: str
+    kind: RowKind
     columns: tuple[str, ...]
     n_ignored_columns: int
     n_rows: int
@@ -108,7 +109,7 @@ class _Census:
         if self.n_held_out == self.n_rows:
             raise NothingToTrainOn(n_rows=self.n_rows)
 
-    def facts(self, *, kind: str, columns: tuple[str, ...]) -> DatasetFacts:
+    def facts(self, *, kind: RowKind, columns: tuple[str, ...]) -> DatasetFacts:
         """The counts as facts."""
         used = COLUMNS_BY_KIND[kind]
         return DatasetFacts(
