@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import jinja2
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -17,6 +18,7 @@ from federation.specification import CompletionTask, LabelTask, Task
 from training_workers.errors import (
     ChatTemplateMissing,
     ContextExceeded,
+    ConversationRefused,
     ExamplesOfWrongKind,
     LabelWithoutWord,
     LabelWordsClash,
@@ -94,7 +96,8 @@ def encode(
 
     Raises:
         NoExamples: there are none.
-        ExamplesOfWrongKind, LabelWithoutWord, ChatTemplateMissing: they do not fit the task or the tokenizer.
+        ExamplesOfWrongKind, LabelWithoutWord: they do not fit the task.
+        ChatTemplateMissing, ConversationRefused: they do not fit the tokenizer.
         ContextExceeded: a prompt with its answer is longer than `max_inputs`, what the context leaves.
     """
     if not examples:
@@ -122,7 +125,7 @@ def _encode_one(
         return _cut(prompt, _ended(tokenizer, example.completion), task.max_tokens)
     if isinstance(task, CompletionTask) and isinstance(example, ChatExample):
         answer = _ended(tokenizer, example.messages[-1].content)
-        return _cut(_conversation(tokenizer, example), answer, task.max_tokens)
+        return _cut(_conversation(example, position, tokenizer), answer, task.max_tokens)
     raise ExamplesOfWrongKind(task=task.kind, found=example.kind)
 
 
@@ -140,11 +143,14 @@ def _encode_label(
     return TokenExample(prompt=prompt, answer=label_answers[label], label=label)
 
 
-def _conversation(tokenizer: PreTrainedTokenizerBase, example: ChatExample) -> tuple[int, ...]:
+def _conversation(example: ChatExample, position: int, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     if not tokenizer.chat_template:
         raise ChatTemplateMissing
     turns = [{"role": message.role, "content": message.content} for message in example.messages[:-1]]
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except jinja2.TemplateError:
+        raise ConversationRefused(position=position) from None
     return _plain_tokens(tokenizer, str(text))
 
 

@@ -1,6 +1,7 @@
 """Examples as tokens, and tokens as batches."""
 
 import random
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
@@ -98,6 +99,18 @@ def test_refuses_messages_without_a_chat_template(
     chat = ChatExample((Message("user", "good?"), Message("assistant", "yes")))
     with pytest.raises(errors.ChatTemplateMissing):
         encode([chat], tokenizer=tokenizer, task=COMPLETIONS, label_answers=(), max_inputs=99)
+
+
+def test_refuses_a_conversation_that_the_template_refuses_without_its_text(
+    tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception(messages[0].content) }}{% endif %}"
+    monkeypatch.setattr(tokenizer, "chat_template", strict + "{{ messages[0].content }}")
+    turns = (Message("user", "good?"), Message("assistant", "yes"))
+    examples = [ChatExample(turns), ChatExample((Message("system", "a marked text"), *turns))]
+    with pytest.raises(errors.ConversationRefused, match="Example 2 ") as caught:
+        encode(examples, tokenizer=tokenizer, task=COMPLETIONS, label_answers=(), max_inputs=99)
+    assert "marked" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_refuses_label_words_that_begin_alike(tokenizer: PreTrainedTokenizerBase) -> None:

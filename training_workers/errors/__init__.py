@@ -39,6 +39,7 @@ from training_workers.errors.datasets import (
 from training_workers.errors.learning import (
     ChatTemplateMissing,
     ContextExceeded,
+    ConversationRefused,
     ExamplesOfWrongKind,
     LabelWithoutWord,
     LabelWordsClash,
@@ -77,6 +78,7 @@ __all__ = [
     "ColumnsAmbiguous",
     "ColumnsUnknown",
     "ContextExceeded",
+    "ConversationRefused",
     "DatasetBroken",
     "DatasetChanged",
     "DatasetFormatUnreadable",

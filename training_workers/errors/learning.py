@@ -89,6 +89,19 @@ class ChatTemplateMissing(PreludeError):
         )
 
 
+class ConversationRefused(PreludeError):
+    """A conversation that the chat template does not write down, such as one with a role that it does not know."""
+
+    code = "conversation_refused"
+
+    def __init__(self, *, position: int) -> None:
+        # The template's own text may quote the conversation.
+        super().__init__(
+            f"Example {position} is a conversation that the chat template of the base model's tokenizer refuses; "
+            "templates may want turns by user and assistant in alternation, or no system message."
+        )
+
+
 class NoExamples(PreludeError):
     """Training or evaluation without one example."""
 
