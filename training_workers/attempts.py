@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO, Generic, TypeVar
@@ -126,13 +127,22 @@ def _end(row: Leased, error: Exception) -> None:
         case PreludeError():
             reconciling.give_up(row, code=error.code, reason=str(error))
         case _ if _is_full(error):
-            log.error("disk_full", subject=row.public_id, attempt=row.attempt, exc_info=error)
+            log.error("disk_full", subject=row.public_id, attempt=row.attempt, **_place(error))
             reconciling.hand_back(
                 row, code="disk_full", reason="The storage, or a disk of the worker, is full."
             )
         case _:
-            log.error("attempt_broke", subject=row.public_id, attempt=row.attempt, exc_info=error)
+            log.error("attempt_broke", subject=row.public_id, attempt=row.attempt, **_place(error))
             reconciling.hand_back(row, code="worker_failed", reason=f"The worker met {type(error).__name__}.")
+
+
+def _place(error: Exception) -> dict[str, Any]:
+    """What it is and where it was raised; its text, and those of what led to it, may quote a tenant's row."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return {
+        "error": type(error).__name__,
+        "frames": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
+    }
 
 
 def _is_full(error: Exception) -> bool:

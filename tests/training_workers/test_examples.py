@@ -31,7 +31,7 @@ from training_workers.examples import (
     validate,
 )
 from training_workers.examples.reading import MAX_LINE_BYTES
-from training_workers.examples.rows import MAX_ROW_BYTES
+from training_workers.examples.rows import MAX_LABEL_CHARACTERS, MAX_ROW_BYTES
 from training_workers.examples.validation import LengthHistogram, SeenInputs
 
 Rows = Sequence[dict[str, Any]]
@@ -102,6 +102,7 @@ def test_a_byte_order_mark_and_empty_lines_are_passed_over() -> None:
 
 
 LONG = "x" * (MAX_ROW_BYTES + 1)
+LONG_LABEL = "x" * (MAX_LABEL_CHARACTERS + 1)
 LINE = "x" * (MAX_LINE_BYTES + 1)
 GOOD = '{"text": "a", "label": "x"}\n'
 
@@ -130,6 +131,10 @@ GOOD = '{"text": "a", "label": "x"}\n'
         ("jsonl", GOOD.encode() + b'{"text": "a", "label": 0.5}', errors.ValueOfWrongType, 2),
         ("jsonl", (GOOD + json.dumps({"text": LONG, "label": "x"})).encode(), errors.RowTooLong, 2),
         ("jsonl", (GOOD + json.dumps({"text": LINE, "label": "x"})).encode(), errors.RowTooLong, 2),
+        ("jsonl", (GOOD + json.dumps({"text": "a", "label": LONG_LABEL})).encode(), errors.LabelTooLong, 2),
+        ("jsonl", (GOOD + '{"text": "a", "label": ' + "1" * 201 + "}").encode(), errors.LabelTooLong, 2),
+        ("jsonl", GOOD.encode() + rb'{"text": "a", "label": "I liked it\u0000"}', errors.LabelHoldsNul, 2),
+        ("csv", b"text,label\na,x\na,I liked it\x00\n", errors.LabelHoldsNul, 2),
         ("jsonl", b'{"messages": "hi"}', errors.ValueOfWrongType, 1),
         ("jsonl", b'{"messages": [{"role": "user", "content": "hi"}]}', errors.ValueOfWrongType, 1),
         ("jsonl", b'{"messages": [{"role": "user"}, {"role": "assistant"}]}', errors.ColumnMissing, 1),

@@ -1,13 +1,14 @@
 """The training side's tasks and attempts: names that dispatch sends, and what becomes of a row when work goes wrong."""
 
 import errno
+import re
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 from celery import current_app
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.utils import timezone
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 from rest_framework.test import APIClient
@@ -77,6 +78,23 @@ def test_a_fault_of_the_worker_hands_the_run_back_at_once(
     assert (waiting.state, waiting.attempt, waiting.lease_expires_at) == (LocalRunState.QUEUED, 1, None)
     assert [message.task_name for message in sent_messages] == [dispatch.WORK]
     assert "disk full" not in waiting.state_reason
+
+
+def test_an_unexpected_error_is_logged_by_its_type_and_frames_without_any_text(
+    local_run: LocalRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    def work(_: Attempt[LocalRun]) -> None:
+        try:
+            raise ValueError("a marked row")
+        except ValueError as error:
+            raise DataError("a marked label") from error
+
+    with caplog.at_level("ERROR"):
+        waiting = attempt(local_run, work)
+    assert waiting.state_reason == "worker_failed: The worker met DataError."
+    assert "'error': 'DataError'" in caplog.text
+    assert re.search(r"test_tasks\.py:\d+ work'", caplog.text)
+    assert "marked" not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,24 @@ class RowTooLong(DatasetRefusal):
         super().__init__(f"the row is longer than {limit_bytes} bytes, the limit for one row.", row=row)
 
 
+class LabelTooLong(DatasetRefusal):
+    """A label that is no name of a class: most likely the column is not a label."""
+
+    code = "label_too_long"
+
+    def __init__(self, *, limit: int, row: int) -> None:
+        super().__init__(f"the label is longer than {limit} characters, the limit for a label.", row=row)
+
+
+class LabelHoldsNul(DatasetRefusal):
+    """A label with the character U+0000, which PostgreSQL keeps in no text."""
+
+    code = "label_holds_nul"
+
+    def __init__(self, *, row: int) -> None:
+        super().__init__("the label holds the character U+0000, which cannot be kept.", row=row)
+
+
 class LabelsTooMany(DatasetRefusal):
     """More labels than a label task can have: most likely the column is not a label."""
 

@@ -9,6 +9,8 @@ from training_workers.errors import (
     ColumnMissing,
     ColumnsAmbiguous,
     ColumnsUnknown,
+    LabelHoldsNul,
+    LabelTooLong,
     RowTooLong,
     TextNotUtf8,
     ValueEmpty,
@@ -20,6 +22,7 @@ CONVERSATION = (
     "a list of objects with role (system, user or assistant) and content, ended by an assistant's message"
 )
 MAX_ROW_BYTES = 262_144
+MAX_LABEL_CHARACTERS = 200  # the labels of a dataset are kept with its facts
 
 
 @dataclass(frozen=True)
@@ -111,7 +114,7 @@ def example_from_row(row: Mapping[str, Any], *, kind: RowKind, number: int) -> E
     """Checks one row's values and makes an example of them; `number` is the row's, from 1.
 
     Raises:
-        DatasetRefusal: a value is missing, empty, too long, of another type or no UTF-8.
+        DatasetRefusal: a value is missing, empty, too long, of another type or no UTF-8, or a label holds NUL.
     """
     if kind == RowKind.LABEL:
         return LabelExample(text=_text(row, "text", number), label=_label(row, number))
@@ -148,12 +151,18 @@ def _text(row: Mapping[str, Any], column: str, number: int) -> str:
 def _label(row: Mapping[str, Any], number: int) -> str:
     value = _value(row, "label", number)
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
+        label = str(value)
+    elif isinstance(value, str):
+        label = _text(row, "label", number).strip()
+    else:
         raise ValueOfWrongType(
             column="label", found=type(value).__name__, allowed="text or a whole number", row=number
         )
-    return _text(row, "label", number).strip()
+    if len(label) > MAX_LABEL_CHARACTERS:
+        raise LabelTooLong(limit=MAX_LABEL_CHARACTERS, row=number)
+    if "\x00" in label:
+        raise LabelHoldsNul(row=number)
+    return label
 
 
 def _messages(row: Mapping[str, Any], number: int) -> tuple[Message, ...]:
