@@ -30,8 +30,8 @@ from training_workers.examples import (
     select_training,
     validate,
 )
-from training_workers.examples.reading import MAX_LINE_BYTES
 from training_workers.examples.rows import MAX_LABEL_CHARACTERS, MAX_ROW_BYTES
+from training_workers.examples.tables import MAX_RECORD_BYTES
 from training_workers.examples.validation import LengthHistogram, SeenInputs
 
 Rows = Sequence[dict[str, Any]]
@@ -94,6 +94,13 @@ def test_whole_numbers_are_labels() -> None:
     assert list(read_examples(jsonl([{"text": "a", "label": 1}]), "jsonl")) == [LabelExample("a", "1")]
 
 
+@pytest.mark.parametrize("file_format", ["jsonl", "csv"])
+def test_empty_lines_count_for_no_row(file_format: str) -> None:
+    content = _bytes(WRITERS[file_format](REVIEWS[:2])) + b"\n" * MAX_RECORD_BYTES
+    content += content.partition(b"\n")[0] if file_format == "jsonl" else b"a,x\n"
+    assert len(list(read_examples(io.BytesIO(content), file_format))) == 3
+
+
 def test_a_byte_order_mark_and_empty_lines_are_passed_over() -> None:
     file = io.BytesIO(b'\xef\xbb\xbf{"text": "a", "label": "x"}\n\n  \n{"text": "b", "label": "y"}')
     assert [example.input_text for example in read_examples(file, "jsonl")] == ["a", "b"]
@@ -103,7 +110,7 @@ def test_a_byte_order_mark_and_empty_lines_are_passed_over() -> None:
 
 LONG = "x" * (MAX_ROW_BYTES + 1)
 LONG_LABEL = "x" * (MAX_LABEL_CHARACTERS + 1)
-LINE = "x" * (MAX_LINE_BYTES + 1)
+LINE = "x" * (MAX_RECORD_BYTES + 1)
 GOOD = '{"text": "a", "label": "x"}\n'
 
 
@@ -148,6 +155,8 @@ GOOD = '{"text": "a", "label": "x"}\n'
         ("csv", b"text,label\na,x\n\xff,y\n", errors.TextNotUtf8, 2),
         ("csv", ("text,label\na,x\n" + LINE).encode(), errors.RowTooLong, 2),
         ("csv", ('text,label\na,x\n"' + "line\n" * MAX_ROW_BYTES).encode(), errors.RowTooLong, 2),
+        ("csv", b"text,label\na,x\n" + b'"line\n",' * MAX_ROW_BYTES, errors.RowTooLong, 2),
+        ("csv", b'"line\n",' * MAX_ROW_BYTES, errors.RowTooLong, 0),
         ("parquet", b"PAR1 and no more", errors.DatasetBroken, None),
     ],
 )
@@ -168,7 +177,7 @@ def test_refuses_parquet_values() -> None:
     assert empty.value.row == 4
     with pytest.raises(errors.ValueOfWrongType) as binary:
         validate(parquet([{"text": b"a", "label": "x"}]), "parquet", limits=LIMITS)
-    assert binary.value.row == 1
+    assert binary.value.row is None, "the whole column is"
     damaged = bytearray(_bytes(parquet(REVIEWS)))
     damaged[40:400] = bytes(360)
     with pytest.raises(errors.DatasetBroken):
@@ -187,6 +196,112 @@ def test_refuses_a_parquet_text_that_is_no_utf8() -> None:
     with pytest.raises(errors.TextNotUtf8) as caught:
         validate(file, "parquet", limits=LIMITS)
     assert caught.value.row == 2
+
+
+TEXTS, LABELS = pa.array(["a", "b"]), pa.array(["x", "y"])
+
+
+def _conversations(*fields: tuple[str, pa.Array]) -> pa.Table:
+    """Two of one turn each."""
+    turns = pa.StructArray.from_arrays([array for _, array in fields], names=[name for name, _ in fields])
+    return pa.table({"messages": pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), turns)})
+
+
+@pytest.mark.parametrize(
+    ("table", "refusal", "words"),
+    [
+        (
+            pa.Table.from_arrays([TEXTS, TEXTS, LABELS], names=["text", "text", "label"]),
+            errors.DatasetBroken,
+            "two columns",
+        ),
+        (
+            pa.table({"text": pa.array([1, 2], pa.timestamp("us", tz="a secret zone")), "label": LABELS}),
+            errors.ValueOfWrongType,
+            "of type timestamp;",
+        ),
+        (
+            pa.table({"text": TEXTS, "label": pa.array([1, 2], pa.duration("ns"))}),
+            errors.ValueOfWrongType,
+            "of type duration;",
+        ),
+        (
+            pa.table({"messages": pa.array([[("a secret", "b")]] * 2, pa.map_(pa.string(), pa.string()))}),
+            errors.ValueOfWrongType,
+            "of type map;",
+        ),
+        (_conversations(("role", TEXTS), ("a secret", TEXTS)), errors.ColumnMissing, "content"),
+        (
+            _conversations(("role", TEXTS), ("role", TEXTS), ("content", TEXTS)),
+            errors.DatasetBroken,
+            "two fields",
+        ),
+        (
+            _conversations(("role", TEXTS), ("content", pa.array([1, 2], pa.date32()))),
+            errors.ValueOfWrongType,
+            "of type date32;",
+        ),
+    ],
+)
+def test_refuses_parquet_columns_before_it_reads_a_row(
+    table: pa.Table, refusal: type[errors.DatasetRefusal], words: str
+) -> None:
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    with pytest.raises(refusal, match=words) as caught:
+        validate(file, "parquet", limits=LIMITS)
+    assert caught.value.row is None
+    assert "secret" not in str(caught.value)
+
+
+def test_refuses_a_parquet_columns_name_that_is_no_utf8() -> None:
+    named = _bytes(parquet([{**row, "extra": 1} for row in REVIEWS]))
+    with pytest.raises(errors.DatasetBroken, match="a column's name"):
+        validate(io.BytesIO(named.replace(b"extra", b"\xff\xfe\xfd\xfc\xfb")), "parquet", limits=LIMITS)
+
+
+def test_whatever_else_is_in_a_parquet_file_is_not_looked_at() -> None:
+    at = pa.array([2**62, 1], pa.timestamp("us"))
+    turns = _conversations(("role", pa.array(["assistant", "assistant"])), ("content", TEXTS), ("at", at))
+    file = io.BytesIO()
+    pq.write_table(turns.append_column("at", at), file)
+    with pytest.raises(
+        errors.ValueOfWrongType
+    ) as caught:  # of one turn, so that no answer follows a question
+        validate(file, "parquet", limits=LIMITS)
+    assert caught.value.row == 1
+
+
+@pytest.mark.parametrize("is_dictionary", [True, False])
+def test_a_small_parquet_file_of_long_rows_takes_little_memory(is_dictionary: bool) -> None:
+    rows = [{"text": "x" * 4_000_000, "label": str(n % 2)} for n in range(64)]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file, compression="zstd", use_dictionary=is_dictionary)
+    assert len(file.getvalue()) < 100_000
+    refused = _refused_within(file, n_bytes=60_000_000)
+    assert refused.row == (1 if is_dictionary else None), "what a row group promises is in its head"
+
+
+def test_turns_that_share_a_text_do_not_multiply_it() -> None:
+    turns = [{"role": "user", "content": "x" * 4_000_000}] * 64
+    file = parquet([{"messages": turns}] * 2 + [{"messages": turns[:1]}] * 8)
+    assert _refused_within(file, n_bytes=60_000_000).row == 1
+
+
+def _refused_within(file: BinaryIO, *, n_bytes: int) -> errors.RowTooLong:
+    """The refusal, for which Arrow and Python held no more at any time."""
+    usual, counting = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(counting)
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.RowTooLong) as caught:
+            validate(file, "parquet", limits=LIMITS)
+        held = counting.max_memory() + tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(usual)
+    assert 0 < held < n_bytes
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -356,4 +471,4 @@ def test_a_line_without_an_end_is_not_read_whole() -> None:
     with pytest.raises(errors.RowTooLong) as caught:
         validate(file, "jsonl", limits=LIMITS)  # type: ignore[arg-type]
     assert caught.value.row == 1
-    assert file.n_read < 2 * MAX_LINE_BYTES
+    assert file.n_read < 2 * MAX_RECORD_BYTES

@@ -76,14 +76,13 @@ class ValueEmpty(DatasetRefusal):
 
 
 class ValueOfWrongType(DatasetRefusal):
-    """A value that is not of the column's type."""
+    """A value that is not of the column's type; where a whole column is of another type there is no row."""
 
     code = "value_of_wrong_type"
 
-    def __init__(self, *, column: str, found: str, allowed: str, row: int) -> None:
-        super().__init__(
-            f"the column {column!r} holds a value of type {found}; allowed is {allowed}.", row=row
-        )
+    def __init__(self, *, column: str, found: str, allowed: str, row: int | None = None) -> None:
+        what = "is" if row is None else "holds a value"
+        super().__init__(f"the column {column!r} {what} of type {found}; allowed is {allowed}.", row=row)
 
 
 class TextNotUtf8(DatasetRefusal):
@@ -96,12 +95,13 @@ class TextNotUtf8(DatasetRefusal):
 
 
 class RowTooLong(DatasetRefusal):
-    """A row above the limit; it is refused before it is read whole."""
+    """A row above the limit; it is refused before it is read whole, and has no number where it is not come to."""
 
     code = "row_too_long"
 
-    def __init__(self, *, limit_bytes: int, row: int) -> None:
-        super().__init__(f"the row is longer than {limit_bytes} bytes, the limit for one row.", row=row)
+    def __init__(self, *, limit_bytes: int, row: int | None = None) -> None:
+        which = "a row" if row is None else "the row"
+        super().__init__(f"{which} is longer than {limit_bytes} bytes, the limit for one row.", row=row)
 
 
 class LabelTooLong(DatasetRefusal):

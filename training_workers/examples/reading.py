@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from training_workers.errors import DatasetBroken, DatasetFormatUnreadable, RowTooLong, TextNotUtf8
-from training_workers.examples.rows import MAX_ROW_BYTES, Example, example_from_row, kind_of
-from training_workers.examples.tables import Table
+from training_workers.examples.rows import Example, example_from_row, kind_of
+from training_workers.examples.tables import MAX_RECORD_BYTES, Table
 
 CHUNK_BYTES = 65_536
-# A CSV or JSON line may need quotes and escapes (six bytes for one of two) around the same text.
-MAX_LINE_BYTES = 4 * MAX_ROW_BYTES
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -66,6 +64,7 @@ def _chain(first: Mapping[str, Any], rest: Iterator[Mapping[str, Any]]) -> Itera
 def _json_rows(file: BinaryIO) -> Iterator[Mapping[str, Any]]:
     position = _Position(row=1)
     for line in _lines(file, position):
+        position.n_bytes = 0
         if line.strip():
             yield _json_row(line, position.row)
             position.row += 1
@@ -87,8 +86,8 @@ def _json_row(text: str, number: int) -> Mapping[str, Any]:
 
 
 def _open_csv(file: BinaryIO) -> Table:
-    # A setting of the whole process: csv has no other way to bound a quoted field that never ends.
-    csv.field_size_limit(MAX_LINE_BYTES)
+    # A setting of the whole process, below it by default; `_lines` bounds what a record is made of.
+    csv.field_size_limit(MAX_RECORD_BYTES)
     records = _csv_records(file)
     header = tuple(name.strip() for name in next(records, []))
     if not header:
@@ -116,27 +115,23 @@ def _csv_records(file: BinaryIO) -> Iterator[list[str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise _csv_refusal(error, position.row) from None
+            raise DatasetBroken(file_format="CSV", reason=str(error), row=position.row) from None
+        position.n_bytes = 0
         if record:
             position.row += 1
             yield record
 
 
-def _csv_refusal(error: csv.Error, row: int) -> DatasetBroken | RowTooLong:
-    if "field limit" in str(error):
-        return RowTooLong(limit_bytes=MAX_LINE_BYTES, row=row)
-    return DatasetBroken(file_format="CSV", reason=str(error), row=row)
-
-
 @dataclass
 class _Position:
-    """The row that is being read, for refusals on the way; 0 is a CSV file's header."""
+    """The row that is being read, 0 being a CSV file's header, and how much was read of it: it may span lines."""
 
     row: int
+    n_bytes: int = 0
 
 
 def _lines(file: BinaryIO, position: _Position) -> Iterator[str]:
-    """The file's lines with their line breaks; of a line without an end no more than the limit is held."""
+    """The file's lines with their line breaks; of a row without an end no more than the limit is held."""
     pending = b""
     is_first = True
     while chunk := file.read(CHUNK_BYTES):
@@ -147,15 +142,16 @@ def _lines(file: BinaryIO, position: _Position) -> Iterator[str]:
         pending = lines.pop()
         for line in lines:
             yield _line_text(line + b"\n", position)
-        if len(pending) > MAX_LINE_BYTES:
-            raise RowTooLong(limit_bytes=MAX_LINE_BYTES, row=position.row)
+        if len(pending) > MAX_RECORD_BYTES:
+            raise RowTooLong(limit_bytes=MAX_RECORD_BYTES, row=position.row)
     if pending:
         yield _line_text(pending, position)
 
 
 def _line_text(line: bytes, position: _Position) -> str:
-    if len(line) > MAX_LINE_BYTES:
-        raise RowTooLong(limit_bytes=MAX_LINE_BYTES, row=position.row)
+    position.n_bytes += len(line)
+    if position.n_bytes > MAX_RECORD_BYTES:
+        raise RowTooLong(limit_bytes=MAX_RECORD_BYTES, row=position.row)
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:

@@ -4,6 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from training_workers.examples.rows import MAX_ROW_BYTES
+
+# One row in its file, which may need quotes and escapes (six bytes for one of two) around the same text.
+MAX_RECORD_BYTES = 4 * MAX_ROW_BYTES
+
 
 @dataclass(frozen=True)
 class Table:
