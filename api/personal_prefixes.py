@@ -50,7 +50,8 @@ class NewPersonalPrefixSerializer(Body):
         help_text="fine_tune: plain training from the version. ditto (Li et al. 2021, arXiv 2012.04221): the same, "
         "held to the version by a proximal term. personal_values (method prefix alone): keys stay the shared ones, "
         "values are trained. prior (label tasks alone): nothing is trained; the log of the tenant's own label shares "
-        "is added to the labels' logits at use.",
+        "is added to the labels' logits at use. Where the method is full, prior alone: the others would train a whole "
+        "model for each tenant.",
     )
     version = PublicIdField(
         PrefixVersion, required=False, help_text="What it grows from; the published one where left out."

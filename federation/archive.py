@@ -150,11 +150,14 @@ def build_personal_archive(*, personal_prefix: PersonalPrefix, content: bytes) -
     about["grown_from"] = about.pop("version")
     about["personal_prefix"] = {"id": personal_prefix.public_id, "rule": personal_prefix.rule}
     text = _readme(version.federation, f"a personal prefix grown from version {version.number}")
+    tensors: Iterable[bytes] = [content]
+    n_bytes = len(content)
     if personal_prefix.rule == PersonalRule.PRIOR:
         about |= {"label_log_prior": json.loads(content), "label_log_prior_use": _PRIOR_USE}
         text += f"\n{_PRIOR_USE}\n"
-        content = storage.get(version.sha256, max_bytes=version.size_bytes)
-    contents = _Contents(version.federation, [content], len(content), about, text)
+        n_bytes = version.size_bytes
+        tensors = storage.get_chunks(version.sha256, max_bytes=n_bytes)
+    contents = _Contents(version.federation, tensors, n_bytes, about, text)
     return _build(personal_prefix.public_id, io.BytesIO(), contents)
 
 

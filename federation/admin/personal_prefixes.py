@@ -49,7 +49,8 @@ class GrowingForm(ServiceForm):
         choices=PersonalRule.choices,
         widget=UnfoldAdminSelectWidget(),
         help_text="Fine tune: plain training. Ditto: the same, held to the shared version. Personal values: shared "
-        "keys, own values. Prior: nothing is trained; own label shares are added at use.",
+        "keys, own values. Prior: nothing is trained; own label shares are added at use. Where the method is full, "
+        "Prior alone.",
     )
     n_steps = forms.IntegerField(
         required=False,

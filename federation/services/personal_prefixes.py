@@ -81,6 +81,12 @@ def grow_personal_prefix(
 
 def _check_rule(federation: Federation, rule: PersonalRule) -> None:
     rules = federation.rules
+    if rule != PersonalRule.PRIOR and rules.method.is_whole_model:
+        # Encrypted, archived in memory and bounded by number alone: that is for adapters.
+        problem = (
+            f"trains a whole model for the tenant where the method is {rules.method.kind!r}; 'prior' does not"
+        )
+        raise PersonalRuleInvalid(field="rule", rule=rule, problem=problem)
     if rule == PersonalRule.PERSONAL_VALUES and not isinstance(rules.method, PrefixSettings):
         problem = f"needs a federation of the method 'prefix'; this one's is {rules.method.kind!r}"
         raise PersonalRuleInvalid(field="rule", rule=rule, problem=problem)

@@ -135,6 +135,15 @@ def test_rules_that_the_federation_cannot_serve_are_refused(acme: Tenant) -> Non
         grow(place(acme, task={"kind": "completion"}), "prior")
 
 
+def test_no_tenant_keeps_a_whole_model_of_its_own(acme: Tenant) -> None:
+    enrolment = place(acme, method={"kind": "full"})
+    for rule in ("fine_tune", "ditto", "personal_values"):
+        with pytest.raises(PersonalRuleInvalid, match="rule trains a whole model") as refusal:
+            grow(enrolment, rule)
+        assert refusal.value.field == "rule"
+    assert grow(enrolment, "prior").rule == PersonalRule.PRIOR
+
+
 def test_it_grows_from_the_federations_own_versions_by_those_who_take_part(acme: Tenant) -> None:
     enrolment = place(acme)
     with pytest.raises(VersionOfAnotherFederation):

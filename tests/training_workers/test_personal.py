@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from federation.specification import parse_specification
-from tests.training_workers.conftest import METHODS, SPECIFICATION
+from tests.training_workers.conftest import ADAPTERS, SPECIFICATION
 from training_workers.base_models import inspect_directory
 from training_workers.data import TokenExample, make_batch
 from training_workers.evaluation import evaluate
@@ -36,7 +36,7 @@ from training_workers.runtime import choose_runtime
 from training_workers.states import from_bytes, to_bytes
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
-PREFIX = METHODS["prefix"]
+PREFIX = ADAPTERS["prefix"]
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +84,11 @@ def distance(state: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return float(sum((state[name] - other[name]).square().sum() for name in state) ** 0.5)
 
 
-@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_fine_tuning_lowers_the_loss_whatever_the_method(
+@pytest.mark.parametrize("method", ADAPTERS.values(), ids=ADAPTERS)
+def test_fine_tuning_lowers_the_loss_whatever_the_adapter(
     workshop: Workshop, tiny_directory: Path, reviews: list[Example], method: dict[str, Any]
 ) -> None:
-    rate = 0.001 if method["kind"] == "full" else 0.02
-    _, _, scores = grow(workshop, tiny_directory, reviews, method=method, learning_rate=rate)
+    _, _, scores = grow(workshop, tiny_directory, reviews, method=method, learning_rate=0.02)
     assert scores["personal"]["loss"] < scores["shared"]["loss"]
 
 
