@@ -42,6 +42,11 @@ class LabelTask(Section):
             raise ValueError("template must hold {text} exactly once")
         if not all(self.label_words) or not all(self.label_words.values()):
             raise ValueError("label_words must hold no empty label and no empty word")
+        if any(label != label.strip() for label in self.label_words):
+            # A row's label is read without them. A word may begin with one: most tokenizers tell it apart.
+            raise ValueError(
+                "label_words must hold no label with spaces around it: no row's label would match"
+            )
         if len(set(self.label_words.values())) != len(self.label_words):
             raise ValueError("label_words must differ from one another")
         return self

@@ -95,6 +95,10 @@ def changed(**sections: Any) -> dict[str, Any]:
             changed(task={"kind": "label", "template": "{text}", "label_words": {"a": " x", "b": " x"}}),
             "task.label",
         ),
+        (
+            changed(task={"kind": "label", "template": "{text}", "label_words": {"a ": " x", "b": " y"}}),
+            "task.label",
+        ),
         (changed(task={"kind": "poem"}), "task"),
     ],
 )
