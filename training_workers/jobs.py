@@ -95,9 +95,10 @@ class Workshop:
         base, is_loaded = self._shelf.take(job.part("base"), report=job.report)
         specification, method = job.specification(), job.method()
         # Refused here, when the federation is made, and not in its first round.
-        base.for_task(specification.task)
+        bound = base.for_task(specification.task)
         state = method.start(base, seed=specification.training.seed)
         method.check(base, state)
+        bound.check_context(n_positions=method.n_positions)
         result = {"configuration": method.configuration(base), "base_loaded": is_loaded}
         return result, {"start": to_bytes(state, metadata={})}
 

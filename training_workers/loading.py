@@ -19,12 +19,12 @@ from torch.nn import functional
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from federation.specification import LabelTask, Task
+from federation.specification import CompletionTask, LabelTask, Task
 from training_workers.attention import KeysAndValues, attend_here, attending
 from training_workers.base_models import BaseModelFacts, inspect_directory
 from training_workers.data import Batch, TokenExample, encode, label_word_tokens, make_batch
-from training_workers.errors import BaseModelBroken, SpecificationInvalid, TaskUnsupported
-from training_workers.examples.rows import Example
+from training_workers.errors import BaseModelBroken, ContextExceeded, SpecificationInvalid, TaskUnsupported
+from training_workers.examples.rows import Example, LabelExample
 from training_workers.layout import Layout
 from training_workers.readouts import LabelReadout, Readout, TokenReadout, text_embeddings
 from training_workers.runtime import Runtime
@@ -167,6 +167,29 @@ class TaskModel(BaseModel):
             label_answers=self.readout.label_answers,
             max_inputs=self.facts.context_length - n_positions,
         )
+
+    def check_context(self, *, n_positions: int) -> None:
+        """Refuses a task whose examples cannot fit the context of which the method takes `n_positions`.
+
+        Rows of a label task may still be too long: here it is a text of one character that must fit.
+
+        Raises:
+            SpecificationInvalid: `max_tokens` promises more than is left, or the template takes all of it.
+        """
+        if isinstance(self.task, CompletionTask):
+            most = self.facts.context_length - n_positions + 1  # the last token is only predicted
+            if self.task.max_tokens > most:
+                reason = f"it is {self.task.max_tokens}; the base model's context leaves {most} tokens"
+                raise SpecificationInvalid(field="task.max_tokens", reason=reason)
+            return
+        try:
+            shortest: list[Example] = [LabelExample("a", label) for label in self.task.label_words]
+            self.encode(shortest, n_positions=n_positions)
+        except ContextExceeded as error:
+            reason = f"with a text of one character and a label's word it has {error.n_tokens} tokens; "
+            raise SpecificationInvalid(
+                field="task.template", reason=f"{reason}the base model's context leaves {error.limit}"
+            ) from None
 
     def target_states(
         self, batch: Batch, *, prefix: Sequence[KeysAndValues] = (), prompt: Tensor | None = None

@@ -273,6 +273,24 @@ def test_what_the_base_model_cannot_do_is_refused_before_a_federation_starts(
         assert (caught.value.refusal_code, caught.value.is_unexpected) == (code, False)
 
 
+def test_examples_that_cannot_fit_the_context_are_refused_before_a_federation_starts(
+    trainer: ResidentTrainer, tmp_path: Path
+) -> None:
+    base = _named(make_tiny_base(tmp_path, n_positions=128))
+
+    def start(**task: Any) -> None:
+        trainer.run({"kind": "start", "base": base, "specification": {**SPECIFICATION, "task": task}})
+
+    start(kind="completion", max_tokens=128 - 5 + 1)  # five are the prefix's, the last one is only predicted
+    with pytest.raises(TrainerFailed, match=r"task.max_tokens .* leaves 124 tokens") as long:
+        start(kind="completion", max_tokens=128 - 5 + 2)
+    wordy = {**SPECIFICATION["task"], "template": "a good film " * 60 + "{text}"}
+    with pytest.raises(TrainerFailed, match=r"task.template .* leaves 123") as template:
+        start(**wordy)
+    for refused in (long, template):
+        assert (refused.value.refusal_code, refused.value.is_unexpected) == ("specification_invalid", False)
+
+
 def test_another_base_model_than_the_registered_one_is_refused(
     trainer: ResidentTrainer, base: dict[str, str], reviews: list[Example]
 ) -> None:

@@ -76,6 +76,8 @@ class ContextExceeded(PreludeError):
             f"Example {position} has {n_tokens} tokens; the base model's context leaves {limit}. "
             "Lower max_text_characters or max_tokens."
         )
+        self.n_tokens = n_tokens
+        self.limit = limit
 
 
 class ChatTemplateMissing(PreludeError):
