@@ -8,6 +8,7 @@ from django.core.checks import ERROR, Tags, run_checks
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, JsonResponse
+from django.http.response import HttpResponseBase
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -15,6 +16,17 @@ from api.errors import Problem
 from tenants import dispatch
 
 _log = structlog.get_logger(__name__)
+
+
+class ProbesMiddleware:
+    """Answers before anything that judges a request's host or scheme: probes come to an address, without the proxy."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """The probe's answer, or what the others make of the request."""
+        return _PROBES.get(request.path, self._get_response)(request)
 
 
 @require_safe
@@ -71,3 +83,4 @@ _PARTS: Mapping[str, Callable[[], bool]] = {
     "wall": _wall_stands,
     "broker": dispatch.broker_answers,
 }
+_PROBES: Mapping[str, Callable[[HttpRequest], HttpResponseBase]] = {"/healthz": healthz, "/readyz": readyz}

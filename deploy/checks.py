@@ -17,12 +17,6 @@ def check_environment(**_: Any) -> list[checks.CheckMessage]:
 
 def environment_problems(environment: Environment) -> Iterator[checks.CheckMessage]:
     """What does not fit."""
-    if (environment.storage_root is None) == (not environment.storage_bucket):
-        yield checks.Error(
-            "Blobs need one place: a directory or a bucket, neither none nor both.",
-            hint="Set exactly one of PRELUDE_STORAGE_ROOT and PRELUDE_STORAGE_BUCKET.",
-            id="deploy.E001",
-        )
     if environment.debug and environment.https_only:
         yield checks.Error(
             "Debugging pages show settings and data to whoever meets an error; this is set up as a public site.",

@@ -1,10 +1,9 @@
-"""All paths: the API, the console, the probes."""
+"""All paths: the API and the console. (Probes are answered before: `api.probes.ProbesMiddleware`.)"""
 
 from django.contrib import admin
 from django.urls import include, path
 from django.views.decorators.http import require_GET
 
-from api import probes
 from deploy import console_events, console_membership
 
 urlpatterns = [
@@ -18,8 +17,6 @@ urlpatterns = [
     # First: its sign-in stands in for the admin's.
     path("console/", include("tenants.admin.signing_in.urls")),
     path("console/", admin.site.urls),
-    path("healthz", probes.healthz),
-    path("readyz", probes.readyz),
 ]
 handler400 = "api.errors.bad_request"
 handler404 = "api.errors.not_found"

@@ -81,8 +81,10 @@ def main() -> None:
     output = _claim_output()
     _die_with_parent()
     _tell_of_faults()
-    # An interrupt at the terminal reaches the whole group; the worker decides when its trainer ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal's interrupt reaches the whole group, and who stops a service tells all of its processes. The worker
+    # decides when its trainer ends: after its work.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     inbox = Inbox(os.fdopen(os.dup(0), "rb"))
     inbox.start()
     while True:

@@ -30,6 +30,13 @@ ALTER ROLE prelude_owner LOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOREPLICATIO
 ALTER ROLE prelude_app LOGIN NOINHERIT NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION;
 ALTER ROLE prelude_platform NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEDB NOCREATEROLE NOREPLICATION;
 
+-- Of a client that is silent within a transaction (its host lost power, or was paused) nobody would hear for two hours,
+-- and all that time its locks would hold up rounds. (A file of a gigabyte may be on its way to storage meanwhile.)
+ALTER ROLE prelude_app SET idle_in_transaction_session_timeout = '5min';
+ALTER ROLE prelude_app SET tcp_keepalives_idle = '30s';
+ALTER ROLE prelude_app SET tcp_keepalives_interval = '10s';
+ALTER ROLE prelude_app SET tcp_keepalives_count = 3;
+
 -- NOINHERIT comes first: from PostgreSQL 16 on, a membership takes the member's setting when it is granted.
 GRANT prelude_platform TO prelude_app;
 

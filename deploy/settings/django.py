@@ -16,7 +16,7 @@ SECRET_KEY = ENVIRONMENT.secret_key.get_secret_value()
 MASTER_KEY = ENVIRONMENT.master_key
 KEY_PEPPER = ENVIRONMENT.key_pepper
 DEBUG = ENVIRONMENT.debug
-ALLOWED_HOSTS = [host for host in ENVIRONMENT.allowed_hosts.split(",") if host]
+ALLOWED_HOSTS = [host.strip() for host in ENVIRONMENT.allowed_hosts.split(",") if host.strip()]
 TRUSTED_PROXIES = ENVIRONMENT.trusted_proxies  # whose X-Forwarded-For is believed
 CSRF_TRUSTED_ORIGINS = [ENVIRONMENT.public_url] if ENVIRONMENT.public_url else []
 
@@ -44,6 +44,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "api.request_ids.RequestIdMiddleware",
+    "api.probes.ProbesMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "deploy.content_policy.ContentPolicyMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -95,7 +96,6 @@ AUTH_PASSWORD_VALIDATORS = [
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = ENVIRONMENT.https_only
 SECURE_HSTS_SECONDS = 31_536_000 if ENVIRONMENT.https_only else 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENVIRONMENT.https_only else None
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # probes come without the proxy
 # Whether hosts below ours speak https, and whether browsers' makers may list us, is for their owners to say.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 if ENVIRONMENT.https_only:  # a browser takes these names from this host alone, over https, for all paths
@@ -151,11 +151,13 @@ BASE_MODELS_ROOT = ENVIRONMENT.base_models_root
 
 def _blob_storage() -> dict[str, Any]:
     if ENVIRONMENT.storage_bucket:
-        options = {
+        options: dict[str, Any] = {
             "bucket_name": ENVIRONMENT.storage_bucket,
             "endpoint_url": ENVIRONMENT.storage_endpoint_url,
         }
-        return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": {**options, "file_overwrite": True}}
+        # What is read is held on the disk beyond this; by default it would be in memory as a whole.
+        options |= {"file_overwrite": True, "max_memory_size": 16 * 2**20}
+        return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
     location = ENVIRONMENT.storage_root
     return {"BACKEND": "tenants.storage.AtomicFileSystemStorage", "OPTIONS": {"location": location}}
 

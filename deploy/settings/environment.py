@@ -1,20 +1,25 @@
-"""What the environment must and may say, typed. A missing or malformed value stops the process with its name."""
+"""What the environment must and may say, typed. A missing or malformed value stops the process with its name.
+
+An empty one counts as missing: templates write it for what nobody has set. No error quotes a value: some are secret.
+"""
 
 import base64
 import binascii
 import hashlib
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Literal, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Environment(BaseSettings):
     """One field a variable. Secrets have no defaults."""
 
-    model_config = SettingsConfigDict(env_prefix="PRELUDE_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="PRELUDE_", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL", description="The application's role.")
     owner_database_url: SecretStr | None = Field(None, validation_alias="OWNER_DATABASE_URL")
@@ -32,7 +37,7 @@ class Environment(BaseSettings):
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
     https_only: bool = True
     debug: bool = False
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     max_dataset_bytes: int = Field(8 * 2**30, gt=0)
     lease_seconds: float = Field(30, gt=0)
     beat_seconds: float = Field(5, gt=0)
@@ -62,19 +67,33 @@ class Environment(BaseSettings):
     @field_validator("master_key")
     @classmethod
     def _is_32_bytes(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value().strip()  # a file of a secret often ends with a line break
         try:
-            key = base64.b64decode(value.get_secret_value(), validate=True)
+            key = base64.b64decode(text, validate=True)
         except binascii.Error:
             key = b""
         if len(key) != 32:
             raise ValueError("must be 32 bytes in base64")
-        return value
+        return SecretStr(text)
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: str) -> str:
+        return value.upper()
 
     @field_validator("trusted_proxies", "webhook_private_networks", mode="before")
     @classmethod
     def _by_commas(cls, value: str | tuple[str, ...]) -> list[str]:
         networks = value.split(",") if isinstance(value, str) else value
         return [network.strip() for network in networks if network.strip()]
+
+    @model_validator(mode="after")
+    def _has_one_storage(self) -> Self:
+        if (self.storage_root is None) == (not self.storage_bucket):
+            raise ValueError(
+                "set exactly one of PRELUDE_STORAGE_ROOT and PRELUDE_STORAGE_BUCKET: blobs need one place"
+            )
+        return self
 
     @property
     def oidc_provider_id(self) -> str:
@@ -83,7 +102,7 @@ class Environment(BaseSettings):
 
 
 def database(url: SecretStr) -> dict[str, object]:
-    """Django's description of a postgresql:// URL."""
+    """Django's description of a postgresql:// URL; what follows its `?` are the connection's parameters, as libpq's."""
     parts = urlsplit(url.get_secret_value())
     if parts.scheme not in ("postgresql", "postgres"):
         raise ValueError("the database's URL must begin with postgresql://")
@@ -97,7 +116,7 @@ def database(url: SecretStr) -> dict[str, object]:
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
         "DISABLE_SERVER_SIDE_CURSORS": True,  # a pooler in transaction mode has no cursors across transactions
-        "OPTIONS": {"connect_timeout": 5},
+        "OPTIONS": {"connect_timeout": 5, **dict(parse_qsl(parts.query))},
     }
 
 

@@ -6,6 +6,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.db.utils import OperationalError
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from deploy.celery import app
 from federation.models import RoundEvent
@@ -16,6 +17,14 @@ def test_a_process_that_answers_is_alive(client: Client) -> None:
     answer = client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
     assert "no-store" in answer["Cache-Control"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_probe_comes_to_an_address_without_the_proxy(client: Client, settings: Settings, path: str) -> None:
+    settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = ["prelude.example"], True
+    assert client.get(path, headers={"host": "10.1.2.3:8000"}).status_code == 200
+    assert client.get("/api/v1/me", headers={"host": "10.1.2.3:8000"}).status_code == 400
 
 
 @pytest.mark.django_db

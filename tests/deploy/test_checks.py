@@ -34,8 +34,6 @@ def test_the_tests_own_environment_is_sound() -> None:
     [
         ({}, []),
         ({"storage_root": None, "storage_bucket": "blobs", "storage_endpoint_url": "http://s3"}, []),
-        ({"storage_root": None}, ["deploy.E001"]),
-        ({"storage_bucket": "blobs"}, ["deploy.E001"]),
         ({"debug": True}, ["deploy.E002"]),
         ({"debug": True, "https_only": False, "public_url": ""}, []),
         ({"https_only": False}, ["deploy.E003"]),

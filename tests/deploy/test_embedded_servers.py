@@ -64,6 +64,12 @@ def test_each_role_is_no_more_than_it_has_to_be(
     assert {name for name, is_set in found.items() if is_set} == granted
 
 
+def test_a_client_that_falls_silent_within_a_transaction_is_cut_off(embedded_servers: Servers) -> None:
+    with psycopg.connect(embedded_servers.database_url) as connection:
+        found = connection.execute("SHOW idle_in_transaction_session_timeout").fetchone()
+    assert found == ("5min",)
+
+
 @pytest.mark.parametrize(
     "statement",
     [

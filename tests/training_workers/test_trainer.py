@@ -400,6 +400,19 @@ def test_a_killed_trainer_is_reported_and_replaced(
     assert trainer.is_alive
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_who_stops_all_processes_of_a_service_ends_no_job(
+    trainer: ResidentTrainer, base: dict[str, str], reviews: list[Example], start_blob: bytes, number: int
+) -> None:
+    def stop(event: dict[str, Any]) -> None:
+        if event["phase"] == "training" and event["step"] == 2:
+            assert trainer.pid is not None
+            os.kill(trainer.pid, number)
+
+    answer = trainer.run(_train_job(base, reviews, start_blob), {"state": start_blob}, on_event=stop)
+    assert answer.result["metrics"]["n_examples"] == 24
+
+
 def test_a_trainer_that_does_not_stop_in_time_is_killed(base: dict[str, str]) -> None:
     impatient = ResidentTrainer(grace_seconds=0.0)
 
