@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Final
 
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import HttpRequest
 
 from deploy import console_membership
-from tenants.rights import ROLE_RIGHTS, Action, Resource, Right, right
+from tenants.rights import OPERATOR_RIGHTS, ROLE_RIGHTS, Action, Resource, Right, right
 from tenants.states import Role
 
 _READ: Final = {
@@ -50,6 +50,14 @@ MEMBER_RIGHTS: Final[Mapping[str, Right]] = {
     **{word: right(resource, Action.WRITE) for word, resource in _WRITE.items()},
 }
 """A word that is missing is for the platform's own people alone: to invite, to start, to cancel, to roll back, …"""
+
+
+def rights_of_staff(user: User) -> frozenset[Right]:
+    """What an account of staff may hand on to a key or a member: everything, or what its permissions open in full."""
+    if user.is_superuser:
+        return OPERATOR_RIGHTS
+    lacking = {needed for word, needed in MEMBER_RIGHTS.items() if not user.has_perm(word)}
+    return frozenset(MEMBER_RIGHTS.values()) - lacking
 
 
 class MemberRights:

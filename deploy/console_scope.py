@@ -10,8 +10,9 @@ from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import render
 
 from deploy import console_membership
+from deploy.console_rights import rights_of_staff
 from tenants import acting, scoping
-from tenants.rights import OPERATOR_RIGHTS, ROLE_RIGHTS, Right
+from tenants.rights import ROLE_RIGHTS, Right
 from tenants.services.accounts import console_actor
 from tenants.states import Role
 
@@ -48,7 +49,8 @@ class ConsoleScopeMiddleware:
 def entered(request: HttpRequest) -> Iterator[bool]:
     """Act in the scope of who is signed in; False, in none, for somebody who belongs to no active tenant."""
     if request.user.is_staff:
-        with _acting(request, OPERATOR_RIGHTS), scoping.platform():
+        assert isinstance(request.user, User)
+        with _acting(request, rights_of_staff(request.user)), scoping.platform():
             yield True
         return
     entry = console_membership.entry_of(request)

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -203,6 +204,17 @@ def test_a_key_ends_with_its_member_however_the_membership_goes(
         Membership.objects.filter(pk=member.pk).delete()
     standing_clock.advance(1)
     problem(client.get(ME), 401, "api_key_invalid")
+
+
+def test_a_members_own_key_opens_nothing_while_the_members_account_is_inactive(
+    acme: Tenant, standing_clock: StandingClock
+) -> None:
+    member = MembershipFactory.create(tenant=acme)
+    client = new_client(acme, membership=member)
+    for is_active, status in ((True, 200), (False, 401), (True, 200)):
+        User.objects.filter(pk=member.user_id).update(is_active=is_active)
+        standing_clock.advance(1)
+        assert client.get(ME).status_code == status
 
 
 # Expiry

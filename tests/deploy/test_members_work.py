@@ -51,6 +51,22 @@ def test_a_place_is_taken_with_an_own_dataset_and_by_the_tenant_alone(world: Wor
     assert rows_of(Enrolment, tenant=world.globex)[0].dataset_id == place.dataset_id
 
 
+def test_staff_hands_on_what_its_permissions_open_and_no_more(world: World) -> None:
+    person = UserFactory.create(is_staff=True)
+    for word in ("add_apikey", "change_apikey", "view_apikey"):
+        person.user_permissions.add(Permission.objects.get(codename=word))
+    known = {row.pk for row in rows_of(ApiKey)}
+    signed_in(person).post(add_url(ApiKey), {"tenant": "", "name": "mine"})
+    assert {row.pk for row in rows_of(ApiKey)} == known
+    operator = signed_in(UserFactory.create(is_staff=True, is_superuser=True))
+    operator.post(add_url(ApiKey), {"tenant": "", "name": "ours"})
+    [new] = [row for row in rows_of(ApiKey) if row.pk not in known]
+    signed_in(person).post(action_url(new, "rotate"))
+    assert {row.pk for row in rows_of(ApiKey)} == known | {new.pk}
+    operator.post(action_url(new, "rotate"))
+    assert len(rows_of(ApiKey)) == len(known) + 2
+
+
 def test_an_owner_makes_keys_and_members_for_its_own_tenant_alone(world: World) -> None:
     owner = member_of(world.globex, Role.OWNER)
     forms = {ApiKey: {"name": "new"}, Membership: {"email": "new@example.com", "role": "viewer"}}
