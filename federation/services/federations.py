@@ -112,7 +112,7 @@ def invite(*, federation: Federation, tenant: Tenant) -> Enrolment:
 def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolment:
     """The tenant takes its place with a dataset, or changes the dataset.
 
-    Raises NotInvited, DatasetNotReady and DatasetDoesNotFit.
+    Raises NotInvited, DatasetNotReady, DatasetDoesNotFit, and NotFound where the dataset was deleted meanwhile.
     """
     with transaction.atomic():
         enrolment = (
@@ -123,6 +123,7 @@ def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolm
         )
         if enrolment is None:
             raise NotInvited(federation_id=federation.public_id)
+        dataset.lock()  # so that it is not deleted in between
         _check_fit(federation, dataset)
         _place(enrolment, "enrolment.activated", EnrolmentState.ACTIVE, dataset)
         if federation.state == FederationState.READY:

@@ -75,16 +75,20 @@ def _conclude(
 
 
 def delete_dataset(*, dataset: Dataset) -> None:
-    """Remove the row, and the bytes once that is committed. Raises DatasetInUse when a federation has used it."""
-    blob_name = dataset.blob_name
-    before = audit.fields(dataset, "name", "format", "size_bytes", "state")
+    """Remove the row, and the bytes once that is committed.
+
+    Raises DatasetInUse when a federation has used it, and NotFound where it was deleted meanwhile.
+    """
     try:
         with transaction.atomic():
-            audit.record(action="dataset.deleted", subject=dataset, before=before)
-            dataset.delete()
+            # With the key: an enrolment that names the row and is not committed yet is waited for, and then seen.
+            held = Dataset.pick(Dataset.objects.select_for_update(), dataset.public_id)
+            before = audit.fields(held, "name", "format", "size_bytes", "state")
+            audit.record(action="dataset.deleted", subject=held, before=before)
+            held.delete()
     except ProtectedError:
         raise DatasetInUse(dataset_id=dataset.public_id) from None
-    transaction.on_commit(lambda: storage.delete(blob_name), robust=True)
+    transaction.on_commit(lambda: storage.delete(dataset.blob_name), robust=True)
 
 
 @contextmanager

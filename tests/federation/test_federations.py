@@ -23,8 +23,9 @@ from federation.models import Enrolment, Evaluation, Federation, PublishRecord
 from federation.services import base_models, federations, prefixes
 from federation.specification import FederationSpecification, parse_specification
 from federation.states import BaseModelState, EnrolmentState, FederationState
-from tenants.errors import LeaseLost
+from tenants.errors import LeaseLost, NotFound
 from tenants.models import Tenant
+from tenants.services.datasets import delete_dataset
 from tenants.states import DatasetState
 from tests.claims import claim
 from tests.factories import (
@@ -221,6 +222,14 @@ def test_a_dataset_must_be_ready(acme: Tenant) -> None:
     validating = DatasetFactory.create(tenant=acme, state=DatasetState.VALIDATING)
     with pytest.raises(DatasetNotReady):
         federations.enrol(federation=federation, tenant=acme, dataset=validating)
+
+
+def test_a_dataset_that_was_deleted_meanwhile_is_not_found(acme: Tenant) -> None:
+    federation, dataset = ready_federation(), DatasetFactory.create(tenant=acme)
+    federations.invite(federation=federation, tenant=acme)
+    delete_dataset(dataset=dataset)
+    with pytest.raises(NotFound):
+        federations.enrol(federation=federation, tenant=acme, dataset=dataset)
 
 
 def test_rolling_back_needs_another_version_of_the_same_federation() -> None:

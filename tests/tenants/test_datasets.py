@@ -1,5 +1,6 @@
 """Datasets from the door to storage: encrypted on the way in, refused early, nothing left behind."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,14 +16,16 @@ from tenants.errors import (
     DatasetNotText,
     DatasetTooLarge,
     LeaseLost,
+    NotFound,
 )
-from tenants.models import Dataset, Tenant
+from tenants.models import AuditEntry, Dataset, Tenant
 from tenants.services import datasets
 from tenants.services.limits import dataset_quotas
 from tenants.services.uploads import DatasetUpload
 from tenants.states import DatasetState
 from tests.claims import claim
-from tests.factories import EnrolmentFactory
+from tests.factories import DatasetFactory, EnrolmentFactory, FederationFactory
+from tests.racing import at_once, beside, until_it_waits
 
 pytestmark = pytest.mark.django_db
 ROWS = b'{"text": "secret sentence of Acme", "label": "positive"}\n' * 5_000
@@ -143,3 +146,45 @@ def test_deleting_removes_row_and_bytes_unless_a_federation_uses_it(
     assert enrolled is not None
     with scoping.tenant(acme.id), pytest.raises(DatasetInUse):
         datasets.delete_dataset(dataset=enrolled)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_several_who_delete_a_dataset_at_once_one_does(acme: Tenant) -> None:
+    dataset = DatasetFactory.create(tenant=acme)
+
+    def delete() -> str:
+        try:
+            with scoping.tenant(acme.id):
+                datasets.delete_dataset(dataset=Dataset.objects.get(pk=dataset.pk))
+        except (NotFound, Dataset.DoesNotExist):
+            return "not_found"
+        return "deleted"
+
+    assert sorted(at_once(4, delete)) == ["deleted", *["not_found"] * 3]
+    with scoping.platform():
+        assert AuditEntry.objects.filter(action="dataset.deleted").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_deletes_a_dataset_waits_for_who_is_enrolling_with_it(acme: Tenant) -> None:
+    dataset, federation = DatasetFactory.create(tenant=acme), FederationFactory.create()
+    is_written, may_commit = threading.Event(), threading.Event()
+
+    def enrol() -> None:
+        with scoping.platform():
+            EnrolmentFactory.create(tenant=acme, federation=federation, dataset=dataset)
+            is_written.set()
+            assert may_commit.wait(timeout=20)
+
+    def delete() -> None:
+        with scoping.tenant(acme.id):
+            datasets.delete_dataset(dataset=dataset)
+
+    enrolling = beside(enrol)
+    assert is_written.wait(timeout=20)
+    deletion = beside(delete)
+    until_it_waits()
+    may_commit.set()
+    enrolling.result()
+    with pytest.raises(DatasetInUse):
+        deletion.result()
