@@ -72,7 +72,8 @@ class OneMember(TenantView):
         self.membership = Membership.pick(selectors.members(tenant=self.tenant), member_id)
 
     def hold(self) -> None:
-        """The membership's row."""
+        """The membership's row, and the tenant's before it: whoever changes or removes a member takes both so."""
+        self.tenant.lock()
         self.membership.lock()
 
     def representation(self) -> Any:

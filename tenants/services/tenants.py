@@ -104,12 +104,13 @@ def remove_member(*, membership: Membership) -> None:
 
 
 def _locked(membership: Membership, *, stays_owner: bool) -> Membership:
-    """The member as it is now, held together with the owners: of two owners who leave at once, one has to stay.
+    """The member as it is now, under the tenant's lock: of two owners who leave at once, one has to stay.
 
-    Raises LastOwner, NotFound.
+    The tenant's comes before a member's wherever both are taken. Raises LastOwner, NotFound.
     """
-    owners = Membership.objects.filter(tenant_id=membership.tenant_id, role=Role.OWNER).order_by("pk")
-    is_only_owner = [owner.pk for owner in owners.select_for_update()] == [membership.pk]
+    membership.tenant.lock()
+    owners = Membership.objects.filter(tenant_id=membership.tenant_id, role=Role.OWNER)
+    is_only_owner = [owner.pk for owner in owners] == [membership.pk]
     if is_only_owner and not stays_owner:
         raise LastOwner(member_id=membership.public_id, tenant_id=membership.tenant.public_id)
     held = Membership.objects.select_for_update(of=("self",)).select_related("user")

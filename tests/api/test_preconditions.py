@@ -9,11 +9,13 @@ from rest_framework.test import APIClient
 from federation.models import Enrolment, Federation, PublishRecord, Schedule
 from tenants import scoping
 from tenants.models import AuditEntry, Tenant
+from tenants.states import Role
 from tests.api.problems import problem
 from tests.factories import (
     DatasetFactory,
     EnrolmentFactory,
     FederationFactory,
+    MembershipFactory,
     PrefixVersionFactory,
     ScheduleFactory,
     ready_federation,
@@ -248,6 +250,22 @@ def test_of_many_who_change_a_tenants_dataset_one_passes(acme: Tenant, acme_clie
     assert sorted(at_once(N_RACERS, change)) == [200] + [412] * (N_RACERS - 1)
     with scoping.tenant(acme.id):
         assert Enrolment.objects.get().dataset != place.dataset
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_owners_who_step_down_at_once_one_stays(acme: Tenant, acme_owner: APIClient) -> None:
+    owners = MembershipFactory.create_batch(N_RACERS, tenant=acme, role=Role.OWNER)
+    paths = [f"/api/v1/tenants/{acme.public_id}/members/{owner.public_id}" for owner in owners]
+    seen = iter([(path, acme_owner.get(path)["ETag"]) for path in paths])
+    key = acme_owner._credentials["HTTP_AUTHORIZATION"]  # type: ignore[attr-defined]
+
+    def step_down() -> int:
+        client = APIClient()
+        client.credentials(HTTP_AUTHORIZATION=key)
+        path, etag = next(seen)
+        return client.put(path, {"role": "viewer"}, format="json", headers={"If-Match": etag}).status_code
+
+    assert sorted(at_once(N_RACERS, step_down)) == [200] * (N_RACERS - 1) + [409]
 
 
 def test_the_document_tells_of_it(db: None) -> None:
