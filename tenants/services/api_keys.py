@@ -69,8 +69,11 @@ def create_api_key(
     """A key for the tenant's programs, for one of its members, or an operator's key where `tenant` is None.
 
     Without `rights` it gets an engineer's, the member's role's, or an operator's. Raises RightNotHeld for what
-    `giver_rights` lack, RightOutOfReach, ExpiryInPast, NetworkInvalid.
+    `giver_rights` lack, RightOutOfReach, ExpiryInPast, NetworkInvalid, and NotFound where the member was removed
+    meanwhile.
     """
+    if membership is not None:
+        membership.lock()
     given = _default_rights(tenant, membership) if rights is None else frozenset(rights)
     require_held(given, by=giver_rights)
     if tenant is not None and (beyond := given - ROLE_RIGHTS[Role.OWNER]):
@@ -124,8 +127,11 @@ def authenticate(text: str) -> ApiKey:
 def rotate_api_key(*, key: ApiKey, overlap_seconds: int, giver_rights: frozenset[Right]) -> NewApiKey:
     """A successor that is as good as the key, which itself ends after the overlap, or earlier where it expires.
 
-    Raises ApiKeyEnded, and RightNotHeld: else rotating would give what could not be made.
+    Raises ApiKeyEnded, RightNotHeld (else rotating would give what could not be made), and NotFound where the key's
+    member was removed meanwhile.
     """
+    if key.membership is not None:
+        key.membership.lock()  # before the key, as who removes a member locks them
     now = timezone.now()
     held = ApiKey.objects.select_for_update()  # of two at once, one finds it rotated
     old = held.filter(_is_open(), pk=key.pk, rotated_at=None).first()

@@ -1,5 +1,6 @@
 """A tenant's keys over HTTP: what they may do, from where and until when. All of it holds within a second."""
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -12,10 +13,12 @@ from rest_framework.test import APIClient
 from tenants import scoping
 from tenants.models import ApiKey, AuditEntry, Membership, Tenant
 from tenants.rights import OPERATOR_RIGHTS, ROLE_RIGHTS
+from tenants.services.tenants import remove_member
 from tenants.states import Role
 from tests.api.problems import assert_same_as_unknown, faults, problem
 from tests.factories import ApiKeyFactory, MembershipFactory
 from tests.keys import client_with, get_remembered, new_client
+from tests.racing import beside, until_it_waits
 from tests.standing_clock import StandingClock
 
 pytestmark = pytest.mark.django_db
@@ -353,3 +356,32 @@ def test_an_owner_rotates_and_revokes_the_keys_of_its_tenant(acme_owner: APIClie
     successor = rotated(acme_owner, keys, key)
     assert acme_owner.delete(f"{keys}/{successor['id']}").status_code == 204
     problem(client_with(successor["key"]).get(ME), 401, "api_key_invalid")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_rotated", [False, True])
+def test_who_is_being_removed_gets_no_key(
+    acme: Tenant, operator_client: APIClient, keys: str, is_rotated: bool
+) -> None:
+    member = MembershipFactory.create(tenant=acme, role=Role.VIEWER)
+    key = made(operator_client, keys, member=member.public_id)
+    is_removed, may_commit = threading.Event(), threading.Event()
+
+    def remove() -> None:
+        with scoping.tenant(acme.id):
+            remove_member(membership=member)
+            is_removed.set()
+            assert may_commit.wait(timeout=20)
+
+    def give() -> Any:
+        if is_rotated:
+            return post(operator_client, f"{keys}/{key['id']}/rotate")
+        return post(operator_client, keys, name="late", member=member.public_id)
+
+    removal = beside(remove)
+    assert is_removed.wait(timeout=20)
+    giving = beside(give)
+    until_it_waits()
+    may_commit.set()
+    removal.result()
+    problem(giving.result(), 404, "not_found")
