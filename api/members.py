@@ -36,7 +36,7 @@ class MemberSerializer(RowSerializer[Membership]):
     """A person's role within the tenant."""
 
     id = PublicIdField(Membership)
-    email = serializers.CharField(source="user.email")
+    email = serializers.CharField(source="address")
     role = serializers.ChoiceField(Role.choices)
     created_at = serializers.DateTimeField()
 

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from decimal import Decimal
 from uuid import UUID
 
+from django.contrib.auth.models import User
 from django.db.models import BigIntegerField, QuerySet, Sum
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now, TruncDate, TruncMonth
@@ -43,6 +44,13 @@ def memberships_in_force(*, user_id: int | None) -> QuerySet[Membership]:
     people = Membership.objects.filter(user__is_active=True, user__is_staff=False, user__is_superuser=False)
     in_force = people.filter(user=user_id, tenant__state=TenantState.ACTIVE)
     return in_force.select_related("tenant", "user").order_by("id")
+
+
+def accounts_with(address: str) -> list[User]:
+    """The console's accounts that have this e-mail address, whatever they are called."""
+    # PostgreSQL holds more letters to be alike than a mail server does.
+    near = User.objects.filter(email__iexact=address)
+    return [person for person in near if person.email.lower() == address.lower()]
 
 
 def datasets() -> QuerySet[Dataset]:

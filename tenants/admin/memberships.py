@@ -42,7 +42,7 @@ class MembershipForm(ServiceForm):
 
 
 def _remove(membership: Membership, _actor: str) -> Done:
-    told = f"{membership.user} is no longer a member of {membership.tenant}."
+    told = f"{membership.address} is no longer a member of {membership.tenant}."
     remove_member(membership=membership)
     return Done(told, reverse("admin:tenants_membership_changelist"))
 
@@ -63,9 +63,14 @@ class MembershipRows(ServiceRows):
             style="danger",
         ),
     )
-    list_display = ("user", "role", "tenant", "created_at")
+    list_display = ("person", "role", "tenant", "created_at")
     list_select_related = ("user", "tenant")
     list_filter = ("role",)
-    search_fields = ("user__email", "user__username", "tenant__name")
-    fields = ("user", "tenant", "role", "identifier", "created_at")
+    search_fields = ("user__email", "tenant__name")
+    fields = ("person", "tenant", "role", "identifier", "created_at")
     readonly_fields = fields
+
+    @admin.display(description="Person", ordering="user__email")
+    def person(self, membership: Membership) -> str:
+        """The address: the account's name is not the tenant's to know."""
+        return membership.address

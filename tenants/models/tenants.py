@@ -56,7 +56,12 @@ class Membership(TenantOwned):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user} ({self.role})"
+        return f"{self.address} ({self.role})"
+
+    @property
+    def address(self) -> str:
+        """As a tenant knows the person: what the account is called, and how it writes its address, may be others'."""
+        return self.user.email.lower() or self.user.get_username()
 
 
 class ApiKey(TenantOwned):

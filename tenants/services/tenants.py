@@ -2,10 +2,10 @@
 
 from uuid import UUID
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 
-from tenants import encryption, scoping
+from tenants import encryption, scoping, selectors
 from tenants.errors import LastOwner, MembershipExists, TenantSlugTaken
 from tenants.ids import uuid7
 from tenants.models import ApiKey, Membership, Tenant, TenantLimits
@@ -57,15 +57,14 @@ def data_key(tenant: Tenant) -> bytes:
 def add_member(*, tenant: Tenant, email: str, role: Role, giver_rights: frozenset[Right]) -> Membership:
     """Give a person a role; one that is new gets an account without a password.
 
+    Who has an account with the address keeps to it: a second one would end the person's sign-ins by OpenID, which go by
+    an address that one account has. Where several have it already, the name decides.
+
     Raises MembershipExists, and RightNotHeld for a role that may do more than `giver_rights` allow.
     """
     require_held(ROLE_RIGHTS[role], by=giver_rights)
-    users = get_user_model()
     address = email.lower()
-    user, is_new = users.objects.get_or_create(username=address, defaults={"email": address})
-    if is_new:
-        with scoping.platform():  # not on the tenant's record: it would tell who has an account elsewhere
-            record_saved(user, before=None)
+    user = _account(address)
     try:
         with transaction.atomic():
             membership = Membership.objects.create(tenant=tenant, user=user, role=role)
@@ -73,6 +72,17 @@ def add_member(*, tenant: Tenant, email: str, role: Role, giver_rights: frozense
         raise MembershipExists(email=address, tenant_id=tenant.public_id) from None
     audit.record(action="member.added", subject=membership, after={"email": address, "role": role})
     return membership
+
+
+def _account(address: str) -> User:
+    found = selectors.accounts_with(address)
+    if len(found) == 1:
+        return found[0]
+    user, is_new = User.objects.get_or_create(username=address, defaults={"email": address})
+    if is_new:
+        with scoping.platform():  # not on the tenant's record: it would tell who has an account elsewhere
+            record_saved(user, before=None)
+    return user
 
 
 def change_role(*, membership: Membership, role: Role, giver_rights: frozenset[Right]) -> Membership:
@@ -98,7 +108,7 @@ def remove_member(*, membership: Membership) -> None:
         member = _locked(membership, stays_owner=False)
         for key in ApiKey.objects.filter(membership=member):
             revoke_api_key(key=key)
-        before = {"email": member.user.email, "role": member.role}
+        before = {"email": member.address, "role": member.role}
         audit.record(action="member.removed", subject=member, before=before)
         member.delete()
 

@@ -4,18 +4,19 @@ import threading
 import time
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from tenants import scoping
 from tenants.errors import LastOwner
-from tenants.models import AuditEntry, Tenant
+from tenants.models import AuditEntry, Membership, Tenant
 from tenants.rights import ROLE_RIGHTS
 from tenants.services.tenants import remove_member
 from tenants.states import Role
 from tests.api.problems import assert_same_as_unknown, faults, problem
-from tests.factories import MembershipFactory
+from tests.factories import MembershipFactory, UserFactory
 from tests.keys import get_remembered, new_client
 from tests.racing import at_once
 
@@ -62,6 +63,30 @@ def test_an_owner_adds_changes_and_removes_people(acme_owner: APIClient, members
     assert changed.json() == {**member, "role": "auditor"}
     assert acme_owner.get(members).json()["results"] == [changed.json()]
     assert acme_owner.delete(f"{members}/{member['id']}").status_code == 204
+
+
+def test_who_has_an_account_with_the_address_gets_no_second_one(acme_owner: APIClient, members: str) -> None:
+    person = UserFactory.create(username="ann", email="Ann@Example.com", is_staff=True)
+    body = {"email": "ann@example.com", "role": "viewer"}
+    answer = acme_owner.post(members, body, format="json")
+    assert (answer.status_code, answer.json()["email"]) == (201, "ann@example.com")
+    assert "Ann" not in acme_owner.get(members).content.decode(), (
+        "how another one wrote it tells of an account"
+    )
+    with scoping.platform():
+        assert Membership.objects.get().user == person
+    assert User.objects.count() == 1
+    problem(acme_owner.post(members, body, format="json"), 409, "membership_exists")
+
+
+def test_of_several_accounts_with_the_address_the_name_decides(acme_owner: APIClient, members: str) -> None:
+    named, _ = (
+        UserFactory.create(username=name, email="ann@example.com") for name in ("ann@example.com", "ann")
+    )
+    body = {"email": "ann@example.com", "role": "viewer"}
+    assert acme_owner.post(members, body, format="json").status_code == 201
+    with scoping.platform():
+        assert Membership.objects.get().user == named
 
 
 def test_a_role_that_it_is_already_is_no_change_on_record(

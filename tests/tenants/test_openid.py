@@ -11,6 +11,11 @@ from django.test import Client
 from django.urls import reverse
 from pytest_django import Settings
 
+from tenants import scoping
+from tenants.models import Tenant
+from tenants.rights import OPERATOR_RIGHTS
+from tenants.services.tenants import add_member
+from tenants.states import Role
 from tests import openid
 from tests.tenants.signing_in import Clock, is_in, log_in, person, record, set_up_totp
 
@@ -109,6 +114,16 @@ def test_two_accounts_with_one_address_open_neither(ann: User) -> None:
     User.objects.filter(username="ann-2").update(email="Ann@example.com")
     assert sign_in("ann", Client()).status_code == 403
     assert reasons() == ["address_unknown"]
+
+
+def test_a_tenant_that_adds_an_operator_as_a_member_does_not_end_its_sign_in(acme: Tenant) -> None:
+    ann = person("ann", is_staff=True)
+    User.objects.filter(pk=ann.pk).update(email="Ann@example.com")
+    with scoping.tenant(acme.id):
+        add_member(tenant=acme, email="ann@example.com", role=Role.VIEWER, giver_rights=OPERATOR_RIGHTS)
+    client = Client()
+    assert sign_in("ann", client).status_code == 302
+    assert client.session["_auth_user_id"] == str(ann.pk)
 
 
 def test_a_state_that_is_not_this_browsers_opens_nothing(ann: User) -> None:

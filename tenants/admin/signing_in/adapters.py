@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest
 
-from tenants import acting
+from tenants import acting, selectors
 from tenants.admin.signing_in import lock_out, sessions
 from tenants.admin.signing_in.pages import refused
 from tenants.services import accounts
@@ -101,7 +101,7 @@ class ProviderAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # all
         found = [address for address in sociallogin.email_addresses if _is_verified(address.verified)]
         if not found:
             raise self._refusal(request, sociallogin, reason="address_unverified")
-        people = _people_with(found[0].email)
+        people = selectors.accounts_with(found[0].email)
         if len(people) != 1:
             raise self._refusal(request, sociallogin, reason="address_unknown")
         [person] = people
@@ -119,16 +119,10 @@ class ProviderAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # all
         self, request: HttpRequest, sociallogin: SocialLogin, *, reason: str
     ) -> ImmediateHttpResponse:
         addresses = [address.email for address in sociallogin.email_addresses]
-        people = _people_with(addresses[0]) if addresses else []
+        people = selectors.accounts_with(addresses[0]) if addresses else []
         username = people[0].get_username() if len(people) == 1 else ""
         accounts.record_sign_in_failed(username=username, reason=reason)
         return ImmediateHttpResponse(refused(request, status=403))
-
-
-def _people_with(address: str) -> list[User]:
-    # PostgreSQL holds more letters to be alike than a mail server does.
-    near = User.objects.filter(email__iexact=address)
-    return [person for person in near if person.email.lower() == address.lower()]
 
 
 def _is_verified(claim: object) -> bool:
