@@ -8,6 +8,7 @@ from http import HTTPStatus
 from types import ModuleType
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 from django.urls import path
 from pytest_django import Settings
@@ -20,11 +21,14 @@ import federation
 import tenants
 from api.errors import NEVER_ANSWERED, STATUSES, problem_of
 from api.views import ApiView
+from deploy.wsgi import application
 from federation.errors import FederationNotReady, RoundStateConflict, SpecificationInvalid
+from tenants import scoping
 from tenants.errors import LeaseLost, PreludeError
 from tenants.models import Tenant
 from tenants.services.tenants import create_tenant
 from tests.api.problems import faults, problem
+from tests.keys import new_key
 
 _ROOMS = (tenants, federation, api)
 _EXAMPLES: dict[object, object] = {
@@ -175,6 +179,47 @@ def test_a_body_that_cannot_be_read_is_a_problem(
 ) -> None:
     refused = operator_client.post("/api/v1/tenants", body, content_type=content_type)
     problem(refused, status, code)
+
+
+@pytest.fixture
+def over_wsgi(db: None) -> httpx.Client:
+    """An operator's client of what the server runs; Django's own test client enters behind it."""
+    with scoping.platform():
+        key = new_key(tenant=None)
+    headers = {"Authorization": f"Bearer {key.text}"}
+    transport = httpx.WSGITransport(application)
+    return httpx.Client(transport=transport, base_url="http://testserver", headers=headers)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "charset",
+    [
+        *("=zlib", "=rot13", "=idna", "=undefined", "=utf-16", "=latin-1", "=nobodys", "="),
+        *("*=utf-8''rot13", "*=undefined''utf-8", "*=nobodys''utf-8", "*0=ro; charset*1=t13"),
+    ],
+)
+def test_a_body_in_another_charset_is_refused_and_a_query_is_utf8(
+    over_wsgi: httpx.Client, charset: str
+) -> None:
+    for content_type in ("text/plain", "application/json", "multipart/form-data; boundary=B"):
+        headers = {"Content-Type": f"{content_type}; charset{charset}"}
+        refused = over_wsgi.post("/api/v1/tenants?%41=%C3%84", content=b"{}", headers=headers)
+        assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_media_type")
+        assert over_wsgi.get("/api/v1/tenants?page_size=%35", headers=headers).status_code == 200
+        assert over_wsgi.get("/console/login/?next=%2F", headers=headers).status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("charset", ["utf-8", '"UTF-8"', "utf8"])
+def test_utf8_may_be_announced_by_any_of_its_names(over_wsgi: httpx.Client, charset: str) -> None:
+    answer = over_wsgi.post(
+        "/api/v1/tenants",
+        content='{"name": "Ärzte", "slug": "aerzte"}'.encode(),
+        headers={"Content-Type": f"application/json; charset={charset}"},
+    )
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["name"] == "Ärzte"
 
 
 @pytest.mark.django_db

@@ -144,7 +144,7 @@ def form(case: schemathesis.Case[Any], chance: random.Random) -> dict[str, Any]:
 
 def application(environ: Any, start_response: Any) -> list[bytes]:
     """The platform's, with each answer read to its end and closed, as servers do."""
-    answer = wsgi.application(environ, start_response)
+    answer: Any = wsgi.application(environ, start_response)
     try:
         return [b"".join(answer)]
     finally:
