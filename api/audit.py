@@ -88,7 +88,10 @@ class AuditExport(ApiView):
     )
     def get(self, _: Request) -> HttpResponseBase:
         """Stream changes as JSON, one a line, in the order of the chain. An operator's lines tell their place in it."""
-        lines = self._lines(self.filters(AuditFilter))
+        asked = self.filters(AuditFilter)
+        with self.scope():
+            last = selectors.last_audit_number()
+        lines = self._lines(asked, last=last)
         return StreamingHttpResponse(
             lines,
             content_type="application/jsonl",
@@ -98,17 +101,21 @@ class AuditExport(ApiView):
             },
         )
 
-    def _lines(self, asked: dict[str, Any]) -> Iterator[str]:
-        """Batch by batch, each in a scope of its own: a slow reader holds no transaction open."""
-        last = 0
-        while True:
+    def _lines(self, asked: dict[str, Any], *, last: int) -> Iterator[str]:
+        """Batch by batch, each in a scope of its own: a slow reader holds no transaction open.
+
+        A reader may take hours over it: it ends with the key, and at what was there when it began.
+        """
+        number = 0
+        while self.may_go_on():
             with self.scope():
-                batch = list(selectors.audit_entries_after(_chosen(asked), number=last))
+                entries = _chosen(asked).filter(number__lte=last)
+                batch = list(selectors.audit_entries_after(entries, number=number))
             if not batch:
                 return
             for entry in batch:
                 assert entry.number is not None  # the selector reads numbered ones
-                last = entry.number
+                number = entry.number
                 yield _line(entry, with_place=self.principal.is_operator)
 
 

@@ -121,18 +121,15 @@ class LiveEvents(ApiView):
         )
 
     def _look(self, asked: dict[str, Any]) -> str | None:
-        authenticator = self.request.successful_authenticator
+        if not self.may_go_on():
+            return None
         try:
-            if authenticator is None or authenticator.authenticate(self.request) is None:
-                return None
             with self.scope():
                 number_new_events()
                 following = _chosen(asked).filter(number__gt=self._number).order_by("number")
                 events = list(following[:EVENTS_AT_ONCE])
         except PreludeError:
-            return (
-                None  # the key is revoked, the tenant suspended, or what is asked for no longer the caller's
-            )
+            return None  # what is asked for is no longer the caller's
         if events:
             self._number = events[-1].number
         return "".join(framed(dict(RoundEventSerializer(event).data)) for event in events)

@@ -21,6 +21,7 @@ from rest_framework.views import APIView
 
 from api import rates
 from api.authentication import Principal
+from api.client_address import client_address
 from api.fields import Body
 from api.pagination import NewestFirst
 from api.permissions import Anyone
@@ -28,7 +29,7 @@ from api.refusals import LengthRequired, RequestTooLarge
 from api.rows import of_a_list
 from api.schema import ProblemSchema
 from tenants import acting, scoping
-from tenants.errors import RightMissing
+from tenants.errors import PreludeError, RightMissing
 from tenants.failpoints import FailPoint, reach
 from tenants.rights import Action, Resource, Right, right
 from tenants.services.request_windows import Rate
@@ -109,6 +110,18 @@ class ApiView(APIView):
         needed = self.right_for(request.method or "")
         if needed is not None and needed not in self.principal.rights:
             raise RightMissing(right=needed)
+
+    def may_go_on(self) -> bool:
+        """Whether the caller, asked for anew, may still do this: for answers that are written after the handler."""
+        authenticator = self.request.successful_authenticator
+        try:
+            # The middleware that says where a request comes from has been left by then.
+            with acting.through(acting.Origin(address=client_address(self.request.META))):
+                found = authenticator.authenticate(self.request) if authenticator else None
+        except PreludeError:
+            return False
+        needed = self.right_for(self.request.method or "")
+        return found is not None and (needed is None or needed in found[1].rights)
 
     @classmethod
     def right_for(cls, method: str) -> Right | None:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.contrib.auth.models import User
-from django.db.models import BigIntegerField, QuerySet, Sum
+from django.db.models import BigIntegerField, Max, QuerySet, Sum
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Now, TruncDate, TruncMonth
 
@@ -90,6 +90,11 @@ def device_seconds_this_month(*, tenant_ids: Collection[UUID]) -> dict[UUID, Dec
 def audit_entries() -> QuerySet[AuditEntry]:
     """All entries of the audit record that the scope may see."""
     return AuditEntry.objects.all()
+
+
+def last_audit_number() -> int:
+    """The place in the chain of the newest entry that the scope may see; 0 without any."""
+    return audit_entries().aggregate(last=Max("number"))["last"] or 0
 
 
 def audit_entries_after(entries: QuerySet[AuditEntry], *, number: int) -> QuerySet[AuditEntry]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,10 +10,15 @@ from django.http import StreamingHttpResponse
 from rest_framework.test import APIClient
 
 from tenants import scoping
-from tenants.models import AuditEntry, Tenant
+from tenants.models import ApiKey, AuditEntry, Membership, Tenant
 from tenants.rights import ROLE_RIGHTS
+from tenants.services import audit
+from tenants.services.api_keys import revoke_api_key
 from tenants.states import Role
 from tests.api.problems import faults
+from tests.factories import MembershipFactory
+from tests.keys import new_client
+from tests.standing_clock import StandingClock
 
 PATH = "/api/v1/audit-entries"
 
@@ -141,3 +147,64 @@ def test_an_operators_export_can_be_verified_by_anybody(operator_client: APIClie
         content = hashlib.sha256(text.encode()).hexdigest()
         before = hashlib.sha256((before + content).encode()).hexdigest()
         assert place == {"number": number, "content_sha256": content, "sha256": before}
+
+
+@pytest.fixture
+def begun(
+    acme: Tenant, monkeypatch: pytest.MonkeyPatch, standing_clock: StandingClock
+) -> Callable[..., Iterator[bytes]]:
+    """Begins an export, of which the first line of a batch of two is read; a second later the batch is at its end."""
+    monkeypatch.setattr("tenants.selectors.AUDIT_BATCH", 2)
+
+    def begin(client: APIClient, **where: str) -> Iterator[bytes]:
+        answer: Any = client.get(f"{PATH}/export", **where)
+        lines = iter(answer.streaming_content)
+        next(lines)
+        standing_clock.advance(1)
+        return lines
+
+    return begin
+
+
+def n_entries(tenant: Tenant) -> int:
+    with scoping.tenant(tenant.id):
+        return AuditEntry.objects.count()
+
+
+def changed(tenant: Tenant, *, times: int) -> None:
+    for number in range(times):
+        with scoping.platform():
+            audit.record(action="tenant.changed", subject=tenant, after={"number": number})
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_export_ends_at_what_was_there_when_it_began(
+    acme: Tenant, begun: Callable[..., Iterator[bytes]]
+) -> None:
+    client = new_client(acme, rights=["audit:read"], allowed_networks=["192.0.2.0/24"])
+    changed(acme, times=4)
+    lines = begun(client, REMOTE_ADDR="192.0.2.9")
+    n_then = n_entries(acme)
+    changed(acme, times=4)
+    assert len(list(lines)) == n_then - 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_export_ends_with_its_key(acme: Tenant, begun: Callable[..., Iterator[bytes]]) -> None:
+    client = new_client(acme, rights=["audit:read"])
+    changed(acme, times=4)
+    lines = begun(client)
+    with scoping.platform():
+        revoke_api_key(key=ApiKey.objects.get())
+    assert len(list(lines)) == 1, "the rest of the batch that had been read"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_export_ends_with_the_right_to_it(acme: Tenant, begun: Callable[..., Iterator[bytes]]) -> None:
+    member = MembershipFactory.create(tenant=acme, role=Role.AUDITOR)
+    client = new_client(acme, membership=member)
+    changed(acme, times=4)
+    lines = begun(client)
+    with scoping.platform():
+        Membership.objects.filter(pk=member.pk).update(role=Role.VIEWER)
+    assert len(list(lines)) == 1

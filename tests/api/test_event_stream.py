@@ -14,12 +14,14 @@ from rest_framework.test import APIClient
 
 from api import event_stream
 from api.event_stream import EventStream
+from api.pagination import cursor_after
 from federation.models import Federation
 from tenants import scoping
 from tenants.models import ApiKey, Tenant
 from tenants.services.api_keys import revoke_api_key
 from tests.api.problems import faults, problem
 from tests.factories import EnrolmentFactory, FederatedRoundFactory, RoundEventFactory, ready_federation
+from tests.keys import new_client
 from tests.standing_clock import StandingClock
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -144,6 +146,16 @@ def test_a_revoked_key_ends_its_stream(live: Iterator[bytes], standing_clock: St
     standing_clock.advance(1)
     RoundEventFactory.create()
     assert list(live) == []
+
+
+def test_a_stream_goes_on_for_a_key_of_its_networks(
+    acme: Tenant, federation: Federation, ending: None
+) -> None:
+    client = new_client(acme, allowed_networks=["192.0.2.0/24"])
+    where: dict[str, Any] = {"REMOTE_ADDR": "192.0.2.9"}
+    cursor = cursor_after(0)
+    RoundEventFactory.create(federated_round=FederatedRoundFactory.create(federation=federation))
+    assert frames(client.get(STREAM, {"cursor": cursor}, **where))
 
 
 def test_streams_are_few_and_each_gives_its_place_back(
