@@ -185,6 +185,8 @@ def _is_open() -> Q:
 
 
 def _network(text: str) -> str:
+    if "%" in text:  # a zone (RFC 4007) names an interface of this machine's, and is any text
+        raise NetworkInvalid(network=text)
     try:
         return str(ip_network(text.strip()))
     except ValueError:

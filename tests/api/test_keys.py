@@ -277,7 +277,10 @@ def test_an_address_is_only_spoken_of_to_who_holds_the_key(operator_client: APIC
     problem(client_with(key["key"][:-1]).get(ME, REMOTE_ADDR="192.0.3.9"), 401, "api_key_invalid")
 
 
-@pytest.mark.parametrize("network", ["10.0.0.1/8", "nonsense", "10.0.0.0/33", "fe80::1%eth0/64", " "])
+@pytest.mark.parametrize(
+    "network",
+    ["10.0.0.1/8", "nonsense", "10.0.0.0/33", "fe80::1%eth0/64", "fe80::1%eth0", f"fe80::1%{'a' * 50}", " "],
+)
 def test_what_is_no_network_is_refused(operator_client: APIClient, keys: str, network: str) -> None:
     answer = post(operator_client, keys, name="k", allowed_networks=[network])
     if network.strip():
