@@ -23,7 +23,7 @@ class MembershipForm(ServiceForm):
     explanation = "A person who is new here gets an account without a password."
 
     tenant = row_choice()
-    email = forms.EmailField(widget=UnfoldAdminEmailInputWidget())
+    email = forms.EmailField(max_length=150, widget=UnfoldAdminEmailInputWidget())
     role = forms.ChoiceField(choices=Role.choices, widget=UnfoldAdminSelectWidget())
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

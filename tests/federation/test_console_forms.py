@@ -241,6 +241,14 @@ def test_a_member_is_added_and_removed(operator: Client, acme: Tenant) -> None:
         assert not Membership.objects.exists()
 
 
+def test_a_member_whose_address_is_too_long_for_an_account_is_refused(operator: Client, acme: Tenant) -> None:
+    email = f"{'a' * 60}@{'b' * 60}.{'c' * 60}.example"
+    page = text_of(
+        operator.post(add_url(Membership), {"tenant": str(acme.pk), "email": email, "role": "auditor"})
+    )
+    assert "at most 150 characters" in page
+
+
 def test_a_refused_dataset_tells_the_row_and_nothing_of_its_content(operator: Client, acme: Tenant) -> None:
     dataset = DatasetFactory.create(
         tenant=acme,
