@@ -10,7 +10,7 @@ from tenants import scoping
 from tenants.models import Tenant
 from tenants.states import TenantState
 from tests.factories import MembershipFactory
-from tests.tenants.signing_in import ELSEWHERE, HOME, Clock, is_in, log_in, person, record
+from tests.tenants.signing_in import ELSEWHERE, HOME, PASSWORD, Clock, is_in, log_in, person, record
 
 pytestmark = pytest.mark.django_db
 
@@ -140,6 +140,26 @@ def test_a_new_password_ends_all_sessions_but_the_one_that_set_it(ann: User) -> 
     assert here.post(reverse("admin:password_change"), words).status_code == 302
     assert here.get(reverse("admin:index")).status_code == 200
     assert there.get(reverse("admin:index")).status_code == 302
+
+
+@pytest.mark.parametrize("is_member", [False, True])
+def test_wrong_old_passwords_lock_the_account_like_wrong_ones_at_the_sign_in(
+    acme: Tenant, clock: Clock, is_member: bool
+) -> None:
+    ann = person("ann@example.com", is_staff=not is_member)
+    MembershipFactory.create(tenant=acme, user=ann)
+    client = log_in(ann.username).client
+    page = reverse("admin:password_change")
+    new = dict.fromkeys(("new_password1", "new_password2"), "another horse battery staple")
+    wrong = [client.post(page, {"old_password": f"guess {n}", **new}) for n in range(5)]
+    assert [answer.status_code for answer in wrong] == [200] * 5
+    assert "Your old password was entered incorrectly" in wrong[0].content.decode()
+    refused = client.post(page, {"old_password": PASSWORD, **new})
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "300")
+    assert log_in(ann.username).status_code == 429
+    assert [action for action, _, _ in record()][1:] == ["sign_in_failed"] * 5 + ["locked_out"]
+    clock.move(301)
+    assert client.post(page, {"old_password": PASSWORD, **new}).status_code == 302
 
 
 def test_an_account_that_is_made_inactive_has_no_session_any_more(ann: User) -> None:

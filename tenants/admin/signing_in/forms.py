@@ -1,10 +1,11 @@
-"""Codes of authenticator apps and recovery codes, on record and locked out like passwords."""
+"""Codes of authenticator apps and recovery codes, and old passwords: on record and locked out as at the sign-in."""
 
 from allauth.account.adapter import get_adapter
 from allauth.core import context
 from allauth.mfa.base.forms import AuthenticateForm, ReauthenticateForm
 from django import forms
 from django.contrib.auth.models import User
+from unfold.forms import AdminOwnPasswordChangeForm
 
 from tenants.admin.signing_in import lock_out
 from tenants.services import accounts
@@ -37,3 +38,14 @@ class CodeForm(CountedCode, AuthenticateForm):  # type: ignore[misc]  # allauth 
 
 class ConfirmCodeForm(CountedCode, ReauthenticateForm):  # type: ignore[misc]  # allauth has no types
     """A code once more, by somebody who has signed in."""
+
+
+class OwnPasswordForm(AdminOwnPasswordChangeForm):  # type: ignore[misc]  # Unfold has no types
+    """A new password in place of the old one, which is looked at like one at the sign-in, and counted with those."""
+
+    def clean_old_password(self) -> str:
+        """Raises ValidationError for a wrong one, and for any while the account or the address is locked out."""
+        old_password: str = self.cleaned_data["old_password"]
+        if not get_adapter().reauthenticate(self.user, old_password):
+            raise forms.ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return old_password

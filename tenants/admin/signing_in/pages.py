@@ -19,8 +19,20 @@ def refused(request: HttpRequest, *, status: int) -> HttpResponse:
     return render(request, "console/sign_in_refused.html", context, status=status)
 
 
-class EntrancePage:
-    """A view's answer as such a page; 429 where its form was refused for a lock-out."""
+class CountedPage:
+    """A view whose answer is 429 where its form was refused for a lock-out."""
+
+    def render_to_response(self, context: dict[str, Any], **options: Any) -> HttpResponse:
+        """The page with its status."""
+        if not _is_locked_out(context.get("form")):
+            return super().render_to_response(context, **options)  # type: ignore[misc,no-any-return]
+        headers = {"Retry-After": str(settings.SIGN_IN_LOCK_SECONDS)}
+        status = HTTPStatus.TOO_MANY_REQUESTS
+        return super().render_to_response(context, status=status, headers=headers, **options)  # type: ignore[misc,no-any-return]
+
+
+class EntrancePage(CountedPage):
+    """A view's answer as such a page."""
 
     title: ClassVar[str] = ""
     explanation: ClassVar[str] = ""
@@ -37,14 +49,6 @@ class EntrancePage:
             field.help_text = ""
         words = {"title": self.title, "explanation": self.explanation, "submit_label": self.submit_label}
         return {**found, **words}
-
-    def render_to_response(self, context: dict[str, Any], **options: Any) -> HttpResponse:
-        """The page with its status."""
-        if not _is_locked_out(context.get("form")):
-            return super().render_to_response(context, **options)  # type: ignore[misc,no-any-return]
-        headers = {"Retry-After": str(settings.SIGN_IN_LOCK_SECONDS)}
-        status = HTTPStatus.TOO_MANY_REQUESTS
-        return super().render_to_response(context, status=status, headers=headers, **options)  # type: ignore[misc,no-any-return]
 
 
 def _is_locked_out(form: forms.Form | None) -> bool:

@@ -6,6 +6,7 @@ What allauth has besides (signing up, changing addresses, connecting further acc
 from allauth.account.views import logout
 from allauth.socialaccount.providers.openid_connect.views import callback, login
 from django.conf import settings
+from django.contrib import admin
 from django.urls import path
 from django.views.decorators.http import require_POST
 
@@ -19,6 +20,8 @@ urlpatterns = [
     path("login/leave/", require_POST(logout), name="account_logout"),
     path("confirm/password/", views.ConfirmPasswordView.as_view(), name="account_reauthenticate"),
     path("confirm/code/", views.ConfirmCodeView.as_view(), name="mfa_reauthenticate"),
+    # In place of the admin's, whose name leads here.
+    path("password_change/", admin.site.admin_view(views.OwnPasswordView.as_view()), name="own_password"),
     path("second-factor/", views.SecondFactorView.as_view(), name="mfa_index"),
     path("second-factor/set-up/", views.SetUpTotpView.as_view(), name="mfa_activate_totp"),
     path("second-factor/remove/", views.RemoveTotpView.as_view(), name="mfa_deactivate_totp"),

@@ -7,13 +7,16 @@ from allauth.mfa.base import views as mfa_views
 from allauth.mfa.recovery_codes import views as recovery_views
 from allauth.mfa.totp import views as totp_views
 from allauth.socialaccount.adapter import get_adapter
+from django.contrib import admin
 from django.contrib.auth.models import User
+from django.contrib.auth.views import PasswordChangeView
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase
+from django.urls import reverse_lazy
 
 from tenants.admin.signing_in import sessions
-from tenants.admin.signing_in.forms import CodeForm, ConfirmCodeForm
-from tenants.admin.signing_in.pages import EntrancePage
+from tenants.admin.signing_in.forms import CodeForm, ConfirmCodeForm, OwnPasswordForm
+from tenants.admin.signing_in.pages import CountedPage, EntrancePage
 from tenants.services import accounts
 
 
@@ -61,6 +64,17 @@ class ConfirmCodeView(EntrancePage, mfa_views.ReauthenticateView):  # type: igno
     title = "Confirm that it is you"
     explanation = CodeView.explanation
     template_name = "console/confirm.html"
+
+
+class OwnPasswordView(CountedPage, PasswordChangeView):
+    """The admin's page, whose own form would take any number of guesses at the old password."""
+
+    form_class = OwnPasswordForm
+    success_url = reverse_lazy("admin:password_change_done")
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        """What the console's layout needs besides the view's own."""
+        return {**admin.site.each_context(self.request), **super().get_context_data(**context)}
 
 
 class SecondFactorView(EntrancePage, mfa_views.IndexView):  # type: ignore[misc]  # allauth has no types
