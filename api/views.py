@@ -117,11 +117,11 @@ class ApiView(APIView):
         try:
             # The middleware that says where a request comes from has been left by then.
             with acting.through(acting.Origin(address=client_address(self.request.META))):
-                found = authenticator.authenticate(self.request) if authenticator else None
+                _, caller = (authenticator and authenticator.authenticate(self.request)) or (None, None)
         except PreludeError:
             return False
         needed = self.right_for(self.request.method or "")
-        return found is not None and (needed is None or needed in found[1].rights)
+        return isinstance(caller, Principal) and (needed is None or needed in caller.rights)
 
     @classmethod
     def right_for(cls, method: str) -> Right | None:

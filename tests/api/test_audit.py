@@ -156,9 +156,9 @@ def begun(
     """Begins an export, of which the first line of a batch of two is read; a second later the batch is at its end."""
     monkeypatch.setattr("tenants.selectors.AUDIT_BATCH", 2)
 
-    def begin(client: APIClient, **where: str) -> Iterator[bytes]:
+    def begin(client: APIClient, **where: Any) -> Iterator[bytes]:
         answer: Any = client.get(f"{PATH}/export", **where)
-        lines = iter(answer.streaming_content)
+        lines: Iterator[bytes] = iter(answer.streaming_content)
         next(lines)
         standing_clock.advance(1)
         return lines
