@@ -4,8 +4,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import PermissionDenied
-from django.db import models, transaction
+from django.db import DataError, models, transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -97,6 +98,17 @@ class ServiceRows(ModelAdmin):
             return super().get_queryset(request)
         # What a selector loads along would keep `list_select_related` from being heeded.
         return self.visible().select_related(None).order_by(*self.get_ordering(request))
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The list as it was asked for. Raises IncorrectLookupParameters, for which Django shows the whole list.
+
+        Django finds values that no field could hold for some filters alone; other ones fail in the query.
+        """
+        try:
+            with transaction.atomic():  # what follows needs the transaction
+                return super().get_changelist_instance(request)
+        except (DataError, OverflowError, ValueError) as error:
+            raise IncorrectLookupParameters from error
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         """The columns that are for this person."""

@@ -283,6 +283,29 @@ def test_charts_and_progress_are_those_of_the_own_part(world: World) -> None:
     assert [run.local_run.tenant for run in context_of(fragment)["progress"].runs] == [world.globex]
 
 
+@pytest.mark.parametrize(
+    "filters",
+    [
+        *("action=%00", "action__exact=%00", "object_id__contains=%00", "q=%00", "id__in=%00"),
+        *(
+            "happened_at__gte=x",
+            "happened_at__gte=0001-01-01T00:00:00%2B14:00",
+            "happened_at__lt=9999-12-31T23:59:59-12:00",
+        ),
+        *("happened_at__year=99999999999", "happened_at__year=0", "happened_at__month=13"),
+        *("p=99999999999999999999", "o=99999999999999999999"),
+    ],
+)
+def test_a_filter_with_a_value_that_no_field_holds_shows_the_whole_list(acme: Tenant, filters: str) -> None:
+    answer = member_of(acme, Role.OWNER).get(f"{list_url(AuditEntry)}?{filters}", follow=True)
+    assert text_of(answer)
+
+
+def test_a_state_that_no_field_holds_shows_the_whole_list(acme: Tenant) -> None:
+    answer = member_of(acme, Role.OWNER).get(f"{list_url(Dataset)}?state__exact=%00")
+    assert answer["Location"] == f"{list_url(Dataset)}?e=1"
+
+
 def test_djangos_own_log_is_for_the_platform_alone(world: World) -> None:
     operator = signed_in(UserFactory.create(username="ops@example.com", is_staff=True, is_superuser=True))
     [live] = rows_of(FederatedRound, federation=world.shared, number=2)
