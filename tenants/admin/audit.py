@@ -17,15 +17,17 @@ def _shown(value: object) -> str:
 class AuditEntryRows(ServiceRows):
     """Every change: who, from where, what, before and after."""
 
+    # A number counts the entries of others (DECISIONS.md), and a hash is good for nothing without those before it.
+    platform_only = ServiceRows.platform_only | {"number", "sha256", "content_sha256"}
     list_display = ("happened_at", "action", "who", "address", "subject", "tenant", "number")
     list_select_related = ("tenant",)
     list_filter = (("action", admin.AllValuesFieldListFilter), "actor_kind", "happened_at", "tenant")
     date_hierarchy = "happened_at"
     search_fields = ("object_id", "actor_id", "actor_name", "address", "request_id", "credential")
     fieldsets = (
-        (None, {"fields": ("happened_at", "action", "subject", "tenant", "change")}),
+        (None, {"fields": ("happened_at", "action", "subject", "tenant", "change", "identifier")}),
         ("Who", {"fields": ("who", "actor_id", "credential", "address", "request_id")}),
-        ("Place in the chain", {"fields": ("number", "sha256", "content_sha256", "identifier")}),
+        ("Place in the chain", {"fields": ("number", "sha256", "content_sha256")}),
     )
     readonly_fields = ("who", "subject", "change", "identifier")
 

@@ -120,6 +120,11 @@ class ServiceRows(ModelAdmin):
         shown = [(title, options, self._shown(options["fields"])) for title, options in fieldsets]
         return [(title, {**options, "fields": fields}) for title, options, fields in shown if fields]
 
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """Not by what this person does not see: a filter in the address would tell it bit by bit."""
+        is_seen = self._shown([lookup.partition("__")[0]]) != []
+        return is_seen and super().lookup_allowed(lookup, value, request)
+
     def _shown(self, names: Any) -> list[Any]:
         others = self.members_only if scoping.is_platform() else self.platform_only
         return [name for name in names if name not in others]

@@ -34,6 +34,7 @@ from tenants.admin.rows import ServiceRows, change_url
 from tenants.ids import uuid7
 from tenants.models import ApiKey, AuditEntry, Dataset, Membership, Tenant, TenantLimits
 from tenants.scoping import ScopedManager
+from tenants.services import audit
 from tenants.states import Role
 from tests.deploy.members import WEBHOOKS, World, context_of, member_of, rows_of
 from tests.factories import (
@@ -304,6 +305,24 @@ def test_a_filter_with_a_value_that_no_field_holds_shows_the_whole_list(acme: Te
 def test_a_state_that_no_field_holds_shows_the_whole_list(acme: Tenant) -> None:
     answer = member_of(acme, Role.OWNER).get(f"{list_url(Dataset)}?state__exact=%00")
     assert answer["Location"] == f"{list_url(Dataset)}?e=1"
+
+
+def test_the_chain_of_the_audit_record_is_the_platforms(acme: Tenant, globex: Tenant) -> None:
+    with scoping.platform():
+        for tenant in (globex, acme):
+            audit.record(action="tenant.changed", subject=tenant, after={"name": "new"})
+    operator = signed_in(UserFactory.create(username="ops@example.com", is_staff=True, is_superuser=True))
+    owner = member_of(acme, Role.OWNER)
+    [entry] = rows_of(AuditEntry, tenant=acme, action="tenant.changed")
+    assert entry.content_sha256
+    for client, is_told in ((operator, True), (owner, False)):
+        listed, shown = (text_of(client.get(url)) for url in (list_url(AuditEntry), change_url(entry)))
+        assert ("column-number" in listed) is is_told
+        assert ("Place in the chain" in shown) is is_told
+        assert (entry.content_sha256 in shown) is is_told
+        for lookup in ("number", "number__gte", "sha256__startswith", "content_sha256"):
+            status = client.get(list_url(AuditEntry), {lookup: "1"}).status_code
+            assert status == (200 if is_told else 400), lookup
 
 
 def test_djangos_own_log_is_for_the_platform_alone(world: World) -> None:
