@@ -128,14 +128,13 @@ that is tested.
 
 def _alike(by_task: Mapping[str, Alike]) -> str:
     """The sides part whole texts, of which a prompt holds the beginning."""
-    found = "; ".join(
-        f"{task}: {one.n_validation_alike} of {one.n_validation} for validation, "
-        f"{one.n_test_alike} of {one.n_test} to test on"
+    shown = f"have the first {MAX_TEXT_CHARACTERS} characters, all that a prompt holds, of one to train on"
+    return "".join(
+        f"\n({task}: {one.n_validation_alike} of {one.n_validation} for validation and "
+        f"{one.n_test_alike} of {one.n_test} to test on {shown})"
         for task, one in by_task.items()
         if one.n_validation_alike or one.n_test_alike
     )
-    shown = f"(in their first {MAX_TEXT_CHARACTERS} characters, all that a prompt holds, like one to train on are, in"
-    return f"\n{shown} {found})" if found else ""
 
 
 def _goals(lines: Sequence[Line]) -> str:

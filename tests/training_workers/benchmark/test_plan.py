@@ -56,11 +56,10 @@ def test_texts_that_a_prompt_cuts_to_the_same_are_counted_and_told(
 
     planned = Schedule(plan_of(place, "base"), place, Results(tmp_path / "results.jsonl"))
     circumstances = report.Circumstances("it", TINY, False, {}, [])
-    assert "to test on)" not in report.make_page(planned, [], circumstances)
+    assert "all that a prompt holds" not in report.make_page(planned, [], circumstances)
     page = report.make_page(planned, [], replace(circumstances, alike={"sentiment": found}))
     assert (
-        f"are, in sentiment: 0 of {found.n_validation} for validation, 1 of {found.n_test} to test on)"
-        in page
+        f"0 of {found.n_validation} for validation and 1 of {found.n_test} to test on have the first" in page
     )
 
 
