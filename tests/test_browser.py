@@ -240,3 +240,25 @@ def test_a_member_sees_its_tenants_part_and_has_its_roles_buttons(
         press(member, "Take part")
         expect(member.page.get_by_text("Acme takes part in Three houses with reviews.")).to_be_visible()
         member.shoot("member-enrolment")
+
+
+def test_a_person_changes_the_own_password_by_the_old_one(
+    visit: Visit, browser: Browser, platform: RunningPlatform
+) -> None:
+    person, old, new = "changing@example.com", MEMBER_PASSWORD, f"{MEMBER_PASSWORD} anew"
+    acme = platform.tenants[0]
+    post(platform.operator, f"tenants/{acme.id}/members", {"email": person, "role": "viewer"})
+    give_password(visit, person, old)
+    with visiting(browser, platform.url, person, old) as member:
+        for tried in ("not the old one", old):
+            member.page.goto("/console/password_change/")
+            member.page.locator("#id_old_password").fill(tried)
+            member.page.locator("#id_new_password1").fill(new)
+            member.page.locator("#id_new_password2").fill(new)
+            member.page.get_by_role("button", name="Change password").click()
+            if tried != old:
+                expect(member.page.get_by_text("Your old password was entered incorrectly")).to_be_visible()
+                member.shoot("own-password")
+        expect(member.page.get_by_text("Your password was changed")).to_be_visible()
+    with visiting(browser, platform.url, person, new):
+        pass
