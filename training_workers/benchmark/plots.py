@@ -15,7 +15,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def draw_splits(lines: Sequence[Line], file: Path) -> bool:
-    """Each arm's score by split, with its deviation; a picture for each base and task. False: nothing to draw."""
+    """Each arm's score by split, with its deviation; a picture for each base and task. False: nothing to draw.
+
+    Arms of one split alone, where others are on several, stand in the tables: here they would be dots upon each other.
+    """
     pairs = list(dict.fromkeys((line.base, line.task) for line in lines))
     if not pairs:
         return False
@@ -23,7 +26,7 @@ def draw_splits(lines: Sequence[Line], file: Path) -> bool:
     panels = picture.subplots(len(pairs), 1, squeeze=False)[:, 0]
     for axes, (base, task) in zip(panels, pairs, strict=True):
         mine = [line for line in lines if (line.base, line.task) == (base, task) and not line.is_fresh]
-        _draw_arms(axes, mine)
+        _draw_arms(axes, most_spread(mine))
         axes.set_title(f"{base}, {task}", loc="left")
     picture.savefig(file, dpi=130)
     return True
@@ -54,6 +57,13 @@ def draw_bytes(lines: Sequence[Line], file: Path) -> bool:
     _finish(axes)
     picture.savefig(file, dpi=130)
     return True
+
+
+def most_spread(lines: Sequence[Line]) -> list[Line]:
+    """The lines of arms that are on two splits at least; all, where none is."""
+    splits = {arm: {line.split for line in lines if line.arm == arm} for arm in {line.arm for line in lines}}
+    least = min(2, max(map(len, splits.values()), default=0))
+    return [line for line in lines if len(splits[line.arm]) >= least]
 
 
 def _draw_arms(axes: Axes, lines: Sequence[Line]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training_workers.benchmark.made import DOMAINS, TINY, finish_all, plan_of, record
-from training_workers.benchmark import report
+from training_workers.benchmark import plots, report
 from training_workers.benchmark.arms import RECIPES, Arm, Members, Recipe, merged
 from training_workers.benchmark.partition import MIN_ROWS, N_TENANTS, SPLITS, partition, splits_of
 from training_workers.benchmark.plan import FRESH_SEEDS, POOLED, Run
@@ -323,6 +323,21 @@ def test_a_split_has_no_table_before_something_was_trained_on_it(place: Workplac
             tables[line.split, line.is_fresh].add(line.arm)
         assert all(arms == {"base", "prefix/central", "prefix/short"} for arms in tables.values())
     assert tables.keys() == {("dirichlet-0.1", False), ("dirichlet-1", False), ("dirichlet-0.1", True)}
+
+
+def test_a_picture_leaves_out_what_stands_on_one_split_where_others_are_on_several(
+    place: Workplace, tmp_path: Path
+) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    plan = plan_of(place, "central", "short", "long-calibrated", splits=("dirichlet-0.1", "dirichlet-1"))
+    planned = Schedule(plan, place, results)
+    finish_all(planned, results, {})
+    lines = [line for line in make_lines(planned, place) if not line.is_fresh]
+    skewed = [line for line in lines if line.split == "dirichlet-0.1"]
+    assert {line.arm for line in plots.most_spread(lines)} == {"prefix/central", "prefix/short"}
+    assert plots.most_spread(skewed) == skewed
+    assert plots.most_spread([]) == []
+    assert plots.draw_splits(lines, tmp_path / "splits.png")
 
 
 def test_a_page_made_before_the_end_says_what_is_not_there(place: Workplace, tmp_path: Path) -> None:
