@@ -13,9 +13,8 @@ from django.db.models.functions import Now
 from pytest_django import Settings
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from federation.errors import WebhookDisabled, WebhookLimitReached
+from federation.errors import WebhookDisabled
 from federation.models import (
-    FederatedRound,
     Federation,
     WebhookAttempt,
     WebhookDelivery,
@@ -26,21 +25,16 @@ from federation.outbound.sending import Answer
 from federation.services import announcing, rounds, webhooks
 from federation.services.announcing import PAUSES, announce
 from federation.services.events import number_new_events
-from federation.services.webhooks import MAX_WEBHOOKS, NewSecret, WebhookFields
 from federation.states import DeliveryState, WebhookState
 from tenants import scoping
-from tenants.errors import NotFound
 from tenants.models import AuditEntry, Tenant
 from tenants.states import TenantState
 from tests.factories import (
-    EnrolmentFactory,
-    FederatedRoundFactory,
-    RoundEventFactory,
-    WebhookDeliveryFactory,
     WebhookEndpointFactory,
     ready_federation,
 )
-from tests.racing import at_once, beside, until_it_waits
+from tests.federation.webhooks import federation_of, happens, webhook
+from tests.racing import at_once
 from tests.receiver import Received, Receiver, receiving
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,25 +55,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def federation(acme: Tenant) -> Federation:
     """One that Acme takes part in."""
-    federation = ready_federation(n_tenants=1, quorum=2)
-    EnrolmentFactory.create(federation=federation, tenant=acme)
-    return federation
-
-
-def webhook(tenant: Tenant | None, url: str, *kinds: str) -> NewSecret:
-    with scoping.platform():
-        return webhooks.create_webhook(
-            tenant=tenant, fields={"url": url, "kinds": list(kinds), "description": ""}
-        )
-
-
-def happens(federation: Federation, kind: str = "round.published", **facts: Any) -> None:
-    """An event in the federation's round."""
-    with scoping.platform():
-        version = federation.published.version
-        found = FederatedRound.objects.filter(federation=federation).first()
-    federated_round = found or FederatedRoundFactory.create(parent_version=version)
-    RoundEventFactory.create(federated_round=federated_round, kind=kind, **facts)
+    return federation_of(acme)
 
 
 def announce_all() -> None:
@@ -273,70 +249,6 @@ def test_announcers_at_once_send_each_message_once(
     announce_all()
     ids = [request.headers["webhook-id"] for request in receiver.received]
     assert (len(ids), len(set(ids))) == (20, 20)
-
-
-def test_owners_take_turns_whatever_waits_for_one_of_them(acme: Tenant, globex: Tenant) -> None:
-    for _ in range(10):
-        slow = WebhookEndpointFactory.create(tenant=acme)
-        WebhookDeliveryFactory.create_batch(10, endpoint=slow, tenant=acme)
-    last = WebhookDeliveryFactory.create(endpoint=WebhookEndpointFactory.create(tenant=globex), tenant=globex)
-    with scoping.platform():
-        claimed = [one.delivery_id for one in announcing.claim_due()]
-    assert len(claimed) == announcing.LETTERS_AT_ONCE
-    assert last.pk in claimed
-
-
-def test_an_owner_has_no_more_webhooks_than_the_limit_however_many_are_made_at_once(acme: Tenant) -> None:
-    WebhookEndpointFactory.create_batch(MAX_WEBHOOKS - 1, tenant=acme)
-
-    def make() -> bool:
-        try:
-            webhook(acme, "https://example.com/hook")
-        except WebhookLimitReached:
-            return False
-        return True
-
-    assert sorted(at_once(6, make)) == [False] * 5 + [True]
-
-
-def test_of_two_who_delete_a_webhook_one_finds_none(acme: Tenant) -> None:
-    endpoint = webhook(acme, "https://example.com/hook").endpoint
-
-    def delete() -> bool:
-        with scoping.tenant(acme.pk):
-            try:
-                webhooks.delete_webhook(endpoint=WebhookEndpoint(pk=endpoint.pk, tenant=acme))
-            except NotFound:
-                return False
-            return True
-
-    assert sorted(at_once(3, delete)) == [False, False, True]
-
-
-@pytest.mark.parametrize("is_deleted", [False, True])
-def test_nothing_is_written_to_a_webhook_that_was_disabled_or_deleted_before_that_was_committed(
-    acme: Tenant, federation: Federation, *, is_deleted: bool
-) -> None:
-    endpoint = webhook(acme, "https://example.com/hook").endpoint
-    happens(federation)
-    with scoping.platform():
-        number_new_events()
-    with scoping.tenant(acme.pk):
-        if is_deleted:
-            webhooks.delete_webhook(endpoint=endpoint)
-        else:
-            fields: WebhookFields = {"url": endpoint.url, "kinds": [], "description": ""}
-            webhooks.change_webhook(endpoint=endpoint, fields=fields, state=WebhookState.DISABLED)
-        writing = beside(write_messages)
-        until_it_waits()
-    assert writing.result() == 1
-    with scoping.platform():
-        assert not WebhookDelivery.objects.exists()
-
-
-def write_messages() -> int:
-    with scoping.platform():
-        return announcing.write_messages()
 
 
 def test_what_was_sent_and_not_recorded_is_sent_again_under_the_same_id(
