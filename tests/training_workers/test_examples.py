@@ -27,7 +27,6 @@ from training_workers.examples import (
     read_examples,
     select_both,
     select_held_out,
-    select_training,
     validate,
 )
 from training_workers.examples.rows import MAX_LABEL_CHARACTERS, MAX_ROW_BYTES
@@ -346,11 +345,12 @@ def test_the_split_takes_one_input_in_five_whatever_its_label_case_or_spaces() -
 def test_training_rows_are_drawn_by_the_seed_and_never_held_out(file_format: str, n: int) -> None:
     file = WRITERS[file_format](REVIEWS)
     n_train = validate(file, file_format, limits=LIMITS).n_train
-    drawn = select_training(file, file_format, n=n, n_train=n_train, seed=3)
-    assert drawn == select_training(file, file_format, n=n, n_train=n_train, seed=3)
-    assert drawn != select_training(file, file_format, n=n, n_train=n_train, seed=4)
-    held_out = select_held_out(file, file_format, n=7)
-    assert (drawn, held_out) == select_both(file, file_format, n=n, n_train=n_train, seed=3, n_held_out=7)
+    choice = {"n": n, "n_train": n_train, "n_held_out": 7}
+    drawn, held_out = select_both(file, file_format, **choice, seed=3)
+    assert (drawn, held_out) == select_both(file, file_format, **choice, seed=3)
+    assert drawn != select_both(file, file_format, **choice, seed=4)[0]
+    assert held_out == select_held_out(file, file_format, n=7)
+    assert select_both(file, file_format, **{**choice, "n_held_out": 0}, seed=3) == (drawn, [])
     assert not any(is_held_out(input_hash(example)) for example in drawn)
     counts = [drawn.count(example) for example in set(drawn)]
     assert max(counts) - min(counts) <= 1, "every row once before any row again"
@@ -380,9 +380,7 @@ def test_what_shows_the_same_as_a_held_out_row_is_not_trained_on() -> None:
 
 def test_a_changed_file_is_noticed() -> None:
     with pytest.raises(errors.DatasetChanged):
-        select_training(jsonl(REVIEWS), "jsonl", n=500, n_train=500, seed=0)
-    with pytest.raises(errors.DatasetChanged):
-        select_training(jsonl(REVIEWS), "jsonl", n=5, n_train=0, seed=0)
+        select_both(jsonl(REVIEWS), "jsonl", n=5, n_train=0, seed=0, n_held_out=3)
     with pytest.raises(errors.DatasetChanged):
         select_both(jsonl(REVIEWS), "jsonl", n=500, n_train=500, seed=0, n_held_out=3)
 

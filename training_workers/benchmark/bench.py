@@ -10,7 +10,7 @@ from federation.specification import FederationSpecification
 from training_workers.benchmark.partition import Tenant
 from training_workers.benchmark.scoring import Accuracies, score_strata
 from training_workers.benchmark.texts import Strata, Texts
-from training_workers.examples import select_training
+from training_workers.examples import select_both
 from training_workers.loading import BaseModel
 from training_workers.local_training import TrainingOutcome, train_locally
 from training_workers.methods import Method, get_method
@@ -51,5 +51,8 @@ class Bench:
         """A local run as a worker does it: the round's number varies which rows are drawn."""
         seed = specification.training.seed + number
         n = specification.training.n_examples
-        rows = select_training(BytesIO(member.content), "jsonl", n=n, n_train=member.n_train, seed=seed)
+        # A member has no held-out rows: its sides were parted before.
+        rows, _ = select_both(
+            BytesIO(member.content), "jsonl", n=n, n_train=member.n_train, seed=seed, n_held_out=0
+        )
         return train_locally(self.base, method, parent, rows, specification, seed=seed)

@@ -16,7 +16,7 @@ from training_workers.examples.rows import (
     as_row,
     example_from_row,
 )
-from training_workers.examples.selection import select_both, select_held_out, select_training
+from training_workers.examples.selection import select_both, select_held_out
 from training_workers.examples.split import input_hash, is_held_out
 from training_workers.examples.validation import DatasetFacts, DatasetLimits, validate
 
@@ -38,6 +38,5 @@ __all__ = [
     "read_examples",
     "select_both",
     "select_held_out",
-    "select_training",
     "validate",
 ]

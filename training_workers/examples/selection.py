@@ -12,24 +12,6 @@ from training_workers.examples.rows import Example
 from training_workers.examples.split import input_hash, is_held_out
 
 
-def select_training(file: BinaryIO, file_format: str, *, n: int, n_train: int, seed: int) -> list[Example]:
-    """`n` training rows, drawn by the seed without replacement, in the seed's order.
-
-    `n_train` is the number of training rows that validation counted; where `n` is larger, every row is used
-    before any is used again. Memory holds the `n` rows only, and reading ends with the last one of them.
-
-    Raises:
-        DatasetChanged: the file has fewer training rows than `n_train`.
-    """
-    drawn = _Drawn(n, n_train, seed)
-    for example in read_examples(file, file_format):
-        if not is_held_out(input_hash(example)):
-            drawn.look_at(example)
-            if drawn.is_whole:
-                break
-    return drawn.rows()
-
-
 def select_held_out(file: BinaryIO, file_format: str, *, n: int) -> list[Example]:
     """The `n` different held-out inputs with the smallest hashes: always the same ones."""
     smallest = _Smallest(n)
@@ -48,7 +30,11 @@ def select_both(
     n_held_out: int,
     max_characters: int | None = None,
 ) -> tuple[list[Example], list[Example]]:
-    """What `select_training` and `select_held_out` give, with the file read once.
+    """`n` training rows and what `select_held_out` gives, with the file read once.
+
+    The rows to train on are drawn by the seed without replacement, in the seed's order. `n_train` is the number of them
+    that validation counted; where `n` is larger, every row is used before any is used again. Memory holds the rows that
+    are given alone.
 
     Where the model is shown the first `max_characters` of a text, a row that shows it the same as a held-out one is not
     trained on: the other rows that were drawn take its place in turn.
@@ -91,10 +77,6 @@ class _Drawn:
         self._chosen: dict[int, Example] = {}
         self._n_seen = 0
 
-    @property
-    def is_whole(self) -> bool:
-        return not self._places
-
     def look_at(self, example: Example) -> None:
         """The file's next training row."""
         for place in self._places.pop(self._n_seen, ()):
@@ -102,7 +84,7 @@ class _Drawn:
         self._n_seen += 1
 
     def rows(self) -> list[Example]:
-        if not self.is_whole:
+        if self._places:
             raise DatasetChanged(n_expected=self._n_train, n_found=self._n_seen)
         return [self._chosen[place] for place in range(self._n)]
 
@@ -130,7 +112,7 @@ class _Smallest:
         """The file's next row."""
         if not is_held_out(hashed) or hashed in self._kept:
             return
-        if len(self._heap) == self._n and -hashed <= self._heap[0]:
+        if len(self._heap) == self._n and (not self._heap or -hashed <= self._heap[0]):
             return
         self._kept[hashed] = example
         if len(self._heap) < self._n:
