@@ -29,8 +29,5 @@ def _is_utf8(content_type: str) -> bool:
     try:
         _, parameters = parse_header_parameters(content_type)
         return codecs.lookup(parameters.get("charset", "utf-8")).name == "utf-8"
-    except (
-        LookupError,
-        ValueError,
-    ):  # the latter from parameters that are in a charset themselves (RFC 2231)
-        return False
+    except (LookupError, ValueError):
+        return False  # the latter from parameters that are in a charset themselves (RFC 2231)

@@ -35,9 +35,8 @@ def advance(round_id: str) -> None:
         look = _accept(look.federated_round, aggregating.judge(look.checks))
         reach(FailPoint.VERDICT_COMMITTED)
         if not look.checks and look.aggregation is None:
-            look = _look(
-                round_id
-            )  # what was handed in until the commit saw an older one wait, and kept silent
+            # What was handed in until that commit saw an older one wait, and kept silent.
+            look = _look(round_id)
     if look.aggregation is not None:
         reach(FailPoint.AGGREGATION_PLANNED)
         with suppress(LeaseLost):  # it was canceled meanwhile, or another coordinator has taken it over

@@ -64,12 +64,13 @@ class Command(BaseCommand):
         """Tick until a signal comes."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)
+        in_platform = scoping.platform()  # as a decorator: entered anew with each call
         duties = [
             Duty("open_due_rounds", lambda: schedules.open_due_rounds(now=timezone.now()), TICK_SECONDS),
             Duty("reconcile", reconciling.reconcile, settings.RECONCILE_SECONDS),
-            Duty("purge_idempotency", _in_platform(idempotency.purge_expired), PURGE_SECONDS),
-            Duty("purge_webhook_deliveries", _in_platform(webhooks.purge_old_deliveries), PURGE_SECONDS),
-            Duty("purge_sessions", _in_platform(SessionStore.clear_expired), SESSIONS_SECONDS),
+            Duty("purge_idempotency", in_platform(idempotency.purge_expired), PURGE_SECONDS),
+            Duty("purge_webhook_deliveries", in_platform(webhooks.purge_old_deliveries), PURGE_SECONDS),
+            Duty("purge_sessions", in_platform(SessionStore.clear_expired), SESSIONS_SECONDS),
         ]
         _log.info("ticker_started")
         while True:
@@ -78,14 +79,6 @@ class Command(BaseCommand):
                 if now >= duty.due_at:
                     duty.perform(now)
             time.sleep(max(0.0, min(duty.due_at for duty in duties) - time.monotonic()))
-
-
-def _in_platform(work: Callable[[], object]) -> Callable[[], object]:
-    def perform() -> object:
-        with scoping.platform():
-            return work()
-
-    return perform
 
 
 def _end(number: int, _: object) -> None:
