@@ -41,8 +41,11 @@ def closed_document() -> dict[str, Any]:
     return document
 
 
-def made_the_same_each_time(*, n_examples: int) -> rules:
-    """How many requests are made up for each operation."""
+def by_a_fixed_seed(*, n_examples: int) -> rules:
+    """How many requests are made up for each operation.
+
+    Some still differ from run to run: Hypothesis takes constants from those of our modules that are loaded by then.
+    """
     return rules(
         max_examples=n_examples,
         derandomize=True,

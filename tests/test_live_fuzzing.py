@@ -12,7 +12,7 @@ import httpx
 import pytest
 import schemathesis
 
-from tests.fuzzing import PROMISES, Ids, closed_document, help_on, made_the_same_each_time
+from tests.fuzzing import PROMISES, Ids, by_a_fixed_seed, closed_document, help_on
 from tests.platform import RunningPlatform, TenantAccess
 
 pytestmark = pytest.mark.processes
@@ -43,7 +43,7 @@ def _ids(platform: RunningPlatform, tenant: TenantAccess, federation: dict[str, 
 
 
 @API.parametrize()
-@made_the_same_each_time(n_examples=5)
+@by_a_fixed_seed(n_examples=5)
 def test_the_running_server_keeps_the_documents_word(
     case: schemathesis.Case[Any], caller: tuple[httpx.Client, Ids], platform: RunningPlatform
 ) -> None:
