@@ -9,5 +9,5 @@ MAKE = """
 class Migration(migrations.Migration):
     """The table of `deploy.shared_cache`, which no model stands for."""
 
-    dependencies = [("tenants", "0008_limits_and_usage")]
+    dependencies = [("tenants", "0004_audit")]
     operations = [migrations.RunSQL(MAKE, "DROP TABLE shared_cache")]

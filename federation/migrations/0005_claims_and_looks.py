@@ -226,20 +226,31 @@ BEGIN
 END $$
 """
 
+# Both of two that look after they have ended may find that nothing is left. The round's row decides which of them
+# tells: the second one waits for the first one's commit, and finds it told. No run of a round begins anew once none
+# waits or runs, so that one message is enough; what becomes of it, the reconciler sees to.
 _LOOK_AFTER_RUN = """
 CREATE FUNCTION federation_look_after_run(
-    ended uuid, round uuid, OUT is_training boolean, OUT is_first_to_check boolean
-) LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+    ended uuid, round uuid, OUT is_over boolean, OUT is_first_to_check boolean
+) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 BEGIN
-    is_training := EXISTS (
+    is_over := false;
+    is_first_to_check := false;
+    IF EXISTS (
         SELECT FROM federation_localrun WHERE federated_round_id = round AND state IN ('queued', 'running')
-    );
-    is_first_to_check := EXISTS (
-        SELECT FROM federation_localrun own WHERE own.id = ended AND own.state = 'submitted' AND NOT EXISTS (
-            SELECT FROM federation_localrun older WHERE older.federated_round_id = round AND older.state = 'submitted'
-                AND (older.state_changed_at, older.id) < (own.state_changed_at, own.id)
-        )
-    );
+    ) THEN
+        is_first_to_check := EXISTS (
+            SELECT FROM federation_localrun own WHERE own.id = ended AND own.state = 'submitted' AND NOT EXISTS (
+                SELECT FROM federation_localrun older
+                WHERE older.federated_round_id = round AND older.state = 'submitted'
+                    AND (older.state_changed_at, older.id) < (own.state_changed_at, own.id)
+            )
+        );
+        RETURN;
+    END IF;
+    UPDATE federation_federatedround SET is_training_told = true
+    WHERE id = round AND state = 'training' AND NOT is_training_told;
+    is_over := FOUND;
 END $$
 """
 
@@ -258,7 +269,7 @@ END $$
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("federation", "0019_aggregation_lease"), ("tenants", "0013_charge")]
+    dependencies: ClassVar = [("federation", "0004_event_numbers"), ("tenants", "0006_functions")]
     operations: ClassVar = [
         migrations.RunSQL(_WAITING, "DROP VIEW federation_waiting"),
         migrations.RunSQL(_MAY_BEGIN, "DROP FUNCTION federation_may_begin(text, uuid)"),

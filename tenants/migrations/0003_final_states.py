@@ -8,7 +8,7 @@ from tenants.final_states import final_state_function, final_states
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("tenants", "0003_keys_within_tenant")]
+    dependencies: ClassVar = [("tenants", "0002_wall")]
     operations: ClassVar = [
         final_state_function(),
         final_states("tenants_dataset", ["ready", "refused"]),

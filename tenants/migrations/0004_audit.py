@@ -1,16 +1,8 @@
-"""The audit record: walled, append-only, chained at the commit."""
+"""The audit record is append-only, and chained at the commit."""
 
 from typing import ClassVar
 
-import django.db.models.deletion
-from django.db import migrations, models
-from django.db.models import Q
-
-import tenants.ids
-from tenants.states import ActorKind
-from tenants.wall import append_only, tenant_wall
-
-_ENTRY = "tenants_auditentry"
+from django.db import migrations
 
 # The chain has one head, whose lock all entries wait for: it must be the last lock of a transaction, so that no circle
 # can close. A deferred trigger comes when the transaction commits, after every lock that a service took, but among the
@@ -82,84 +74,8 @@ INSERT INTO tenants_audithead (id, n_entries, sha256) VALUES (1, 0, '');
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("tenants", "0005_idempotency")]
+    dependencies: ClassVar = [("tenants", "0003_final_states")]
     operations: ClassVar = [
-        migrations.CreateModel(
-            name="AuditHead",
-            fields=[
-                ("id", models.SmallIntegerField(primary_key=True, serialize=False)),
-                ("n_entries", models.BigIntegerField()),
-                ("sha256", models.CharField(max_length=64)),
-            ],
-            options={
-                "verbose_name": "audit head",
-                "constraints": [models.CheckConstraint(condition=Q(("id", 1)), name="audit_head_one_row")],
-            },
-        ),
-        migrations.CreateModel(
-            name="AuditEntry",
-            fields=[
-                (
-                    "id",
-                    models.UUIDField(
-                        default=tenants.ids.uuid7, editable=False, primary_key=True, serialize=False
-                    ),
-                ),
-                ("happened_at", models.DateTimeField()),
-                ("actor_kind", models.CharField(choices=ActorKind.choices, max_length=16)),
-                ("actor_id", models.CharField(max_length=64)),
-                ("actor_name", models.CharField(max_length=200)),
-                (
-                    "credential",
-                    models.CharField(help_text="The key, or the session's fingerprint.", max_length=64),
-                ),
-                ("address", models.CharField(help_text="Of the peer that this process saw.", max_length=45)),
-                ("request_id", models.CharField(max_length=64)),
-                ("action", models.CharField(max_length=64)),
-                ("object_kind", models.CharField(max_length=64)),
-                ("object_id", models.CharField(max_length=64)),
-                ("before", models.JSONField(default=dict)),
-                ("after", models.JSONField(default=dict)),
-                ("content_sha256", models.CharField(max_length=64)),
-                (
-                    "number",
-                    models.BigIntegerField(
-                        help_text="Its place in the chain, from 1; set at the commit.", null=True
-                    ),
-                ),
-                ("sha256", models.CharField(default="", max_length=64)),
-                (
-                    "tenant",
-                    models.ForeignKey(
-                        db_constraint=False,
-                        db_index=False,
-                        null=True,
-                        on_delete=django.db.models.deletion.DO_NOTHING,
-                        related_name="+",
-                        to="tenants.tenant",
-                    ),
-                ),
-            ],
-            options={
-                "verbose_name": "audit entry",
-                "verbose_name_plural": "audit entries",
-                "indexes": [
-                    models.Index(fields=["tenant", "id"], name="audit_entry_tenant"),
-                    models.Index(fields=["object_id", "id"], name="audit_entry_object"),
-                ],
-                "constraints": [
-                    models.CheckConstraint(
-                        condition=Q(("actor_kind__in", ActorKind.values)), name="audit_entry_actor_kind_known"
-                    ),
-                    models.CheckConstraint(
-                        condition=Q(("action__regex", "^[a-z_]+\\.[a-z_]+$")),
-                        name="audit_entry_action_two_words",
-                    ),
-                ],
-            },
-        ),
-        tenant_wall(_ENTRY, owner_rows=True),
-        append_only(_ENTRY),
         migrations.RunSQL(sql=_SEAL, reverse_sql=_REVERSE),
         migrations.RunSQL(sql=_REFUSE, reverse_sql=migrations.RunSQL.noop),
         migrations.RunSQL(sql=_RIGHTS, reverse_sql="DROP INDEX audit_entry_number_unique"),

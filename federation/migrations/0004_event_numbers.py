@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from django.db import migrations, models
+from django.db import migrations
 
 # Numbers are unique over all tenants, which the model does not declare: no tenant's insert sets one, so that no refusal
 # tells anything of other tenants' rows. A sequence, since the highest number that there is may be erased one day.
@@ -30,14 +30,5 @@ DROP SEQUENCE federation_event_numbers;
 
 
 class Migration(migrations.Migration):
-    dependencies: ClassVar = [("federation", "0008_claimed_at")]
-    operations: ClassVar = [
-        migrations.AddField(
-            model_name="roundevent",
-            name="number",
-            field=models.BigIntegerField(
-                editable=False, help_text="Its place in the stream, given after its commit.", null=True
-            ),
-        ),
-        migrations.RunSQL(sql=_NUMBERS, reverse_sql=_REVERSE),
-    ]
+    dependencies: ClassVar = [("federation", "0003_final_states")]
+    operations: ClassVar = [migrations.RunSQL(sql=_NUMBERS, reverse_sql=_REVERSE)]
