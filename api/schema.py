@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.plumbing import ComponentRegistry, ResolvedComponent
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
@@ -48,6 +49,14 @@ class ProblemSerializer(serializers.Serializer[Any]):
     used = serializers.IntegerField(required=False, help_text="What is used of that limit.")
     errors = FaultSerializer(many=True, required=False)  # type: ignore[assignment]  # hides Serializer.errors
     request_id = serializers.CharField()
+
+
+class DrawnOnce(SchemaGenerator):
+    """Draws the document once a process: that takes a tenth of a second, and whoever has no key may ask for it."""
+
+    def get_schema(self, *_args: Any, **_options: Any) -> dict[str, Any]:
+        """The document, which is the same for everybody, whoever asks for it how."""
+        return _document()
 
 
 class ProblemSchema(AutoSchema):
@@ -103,6 +112,12 @@ class ProblemSchema(AutoSchema):
         if self._handler_is("is_conditional"):
             statuses.append(HTTPStatus.PRECONDITION_FAILED)
         return sorted(statuses)
+
+
+@cache
+def _document() -> dict[str, Any]:
+    drawn: dict[str, Any] = SchemaGenerator().get_schema(public=True)  # type: ignore[no-untyped-call]
+    return drawn
 
 
 def _add_rate(operation: dict[str, Any], registry: ComponentRegistry) -> None:

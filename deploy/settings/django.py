@@ -192,6 +192,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "Prelude",
     "DESCRIPTION": "Federated customization of large models as a multi-tenant service.",
     "VERSION": "1",
+    "DEFAULT_GENERATOR_CLASS": "api.schema.DrawnOnce",
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",

@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.test import Client
 from rest_framework.test import APIClient
 
+from api.schema import ProblemSchema
 from federation.states import RoundState
 
 DOCUMENT = "/api/v1/openapi.json"
@@ -39,6 +40,13 @@ def test_the_document_is_valid_and_without_a_warning() -> None:
 def test_the_committed_document_is_the_codes_own(document: dict[str, Any]) -> None:
     is_current = json.loads(COMMITTED.read_text()) == document
     assert is_current, "docs/openapi.json is not what the code says: run `make openapi` and commit it"
+
+
+def test_whoever_asks_again_lets_nothing_be_drawn_anew(
+    document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ProblemSchema, "get_operation", None)
+    assert Client().get(DOCUMENT, {"version": "2", "lang": "de"}).json() == document
 
 
 def test_every_operation_of_the_contract_is_there(document: dict[str, Any]) -> None:
