@@ -2,6 +2,8 @@
 
 In a campaign it has to be the better one. The tolerance lets rounds go on from a version that is as good but for the
 noise of its measurement; a campaign's rounds do so anyway, and thirty tolerances in a row would be a real loss.
+
+What was published by hand since the round opened stays.
 """
 
 from dataclasses import dataclass
@@ -46,7 +48,15 @@ def decide(*, federated_round: FederatedRound) -> Decision:
     candidate = federated_round.candidate_version
     assert candidate is not None
     candidate.federation = federated_round.federation
-    prefixes.publish(version=candidate, actor="gate", reason=told)
+    pointer = prefixes.lock_pointer(federation=candidate.federation)
+    assert pointer is not None  # no round opens without it
+    # Operators publish by hand in the middle of rounds, too, and have the last word.
+    if pointer.version_id == candidate.pk:
+        return Decision(RoundState.PUBLISHED, f"The candidate was published by hand: {told}.")
+    if pointer.version_id != federated_round.incumbent_version_id:
+        reason = f"The gate kept the candidate: another version was published by hand meanwhile; {told}."
+        return Decision(RoundState.KEPT, reason)
+    prefixes.move(pointer=pointer, version=candidate, actor="gate", reason=told)
     return Decision(RoundState.PUBLISHED, f"The gate published the candidate: {told}.")
 
 

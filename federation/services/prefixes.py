@@ -14,16 +14,33 @@ def publish(
 ) -> PublishRecord:
     """Point the federation to `version`, whose bytes are stored already, and record it. Raises AlreadyPublished."""
     with transaction.atomic():
-        pointer = PublishedPrefix.objects.select_for_update().filter(federation=version.federation).first()
+        pointer = lock_pointer(federation=version.federation)
         if pointer is None:
             PublishedPrefix.objects.create(federation=version.federation, version=version)
             return _record(version, None, actor, reason, action)
-        old = PrefixVersion(pk=pointer.version_id)  # by its key: nothing else of it is said
-        if old.pk == version.pk:
+        if pointer.version_id == version.pk:
             raise AlreadyPublished(version_id=version.public_id)
-        pointer.version, pointer.published_at = version, Now()
-        pointer.save(update_fields=["version", "published_at"])
-        return _record(version, old, actor, reason, action)
+        return move(pointer=pointer, version=version, actor=actor, reason=reason, action=action)
+
+
+def lock_pointer(*, federation: Federation) -> PublishedPrefix | None:
+    """The federation's pointer, which nobody else moves until this transaction ends."""
+    return PublishedPrefix.objects.select_for_update().filter(federation=federation).first()
+
+
+def move(
+    *,
+    pointer: PublishedPrefix,
+    version: PrefixVersion,
+    actor: str,
+    reason: str,
+    action: str = "prefix.published",
+) -> PublishRecord:
+    """Let a locked pointer name another version, and record it."""
+    old = PrefixVersion(pk=pointer.version_id)  # by its key: nothing else of it is said
+    pointer.version, pointer.published_at = version, Now()
+    pointer.save(update_fields=["version", "published_at"])
+    return _record(version, old, actor, reason, action)
 
 
 def roll_back(*, federation: Federation, version: PrefixVersion, actor: str) -> PublishRecord:

@@ -14,7 +14,16 @@ from federation.errors import (
     RoundInProgress,
     RoundStateConflict,
 )
-from federation.models import Evaluation, FederatedRound, LocalRun, PrefixVersion, PublishRecord, RoundEvent
+from federation.models import (
+    Evaluation,
+    FederatedRound,
+    Federation,
+    LocalRun,
+    PrefixVersion,
+    PublishedPrefix,
+    PublishRecord,
+    RoundEvent,
+)
 from federation.services import local_runs, prefixes, rounds
 from federation.states import (
     ROUND_TRANSITIONS,
@@ -304,6 +313,42 @@ def test_roll_back_is_a_record_and_the_next_round_begins_there() -> None:
     second = steps.start(steps.reload(federation))
     with scoping.platform():
         assert second.parent_version.number == 0
+
+
+def test_a_roll_back_in_the_middle_of_a_round_stays() -> None:
+    federation = ready_federation()
+    first = steps.start(federation)
+    steps.train_all(first)
+    steps.score_all(first, parent=0.5, candidate=0.6)
+    second = steps.start(federation)
+    with scoping.platform():
+        prefixes.roll_back(federation=federation, version=first.parent_version, actor="operator:anna")
+    steps.train_all(second)
+    steps.score_all(second, parent=0.6, candidate=0.9)
+    second = steps.reload(second)
+    assert second.state == RoundState.KEPT
+    assert "another version was published by hand meanwhile" in second.state_reason
+    assert published_number(federation) == 0
+
+
+def test_a_round_whose_candidate_is_published_by_hand_ends() -> None:
+    federation = ready_federation()
+    federated_round = steps.start(federation)
+    steps.train_all(federated_round)
+    candidate = steps.reload(federated_round).candidate_version
+    assert candidate is not None
+    with scoping.platform():
+        prefixes.roll_back(federation=federation, version=candidate, actor="operator:anna")
+    steps.score_all(federated_round, parent=0.5, candidate=0.6)
+    assert steps.reload(federated_round).state == RoundState.PUBLISHED
+    assert published_number(federation) == 1
+    with scoping.platform():
+        assert not PublishRecord.objects.filter(federation=federation, actor="gate").exists()
+
+
+def published_number(federation: Federation) -> int:
+    with scoping.platform():
+        return PublishedPrefix.objects.get(federation=federation).version.number
 
 
 def test_terminal_states_lead_nowhere_and_all_others_lead_to_one() -> None:
