@@ -115,8 +115,9 @@ def enrol(*, federation: Federation, tenant: Tenant, dataset: Dataset) -> Enrolm
     Raises NotInvited, DatasetNotReady, DatasetDoesNotFit, and NotFound where the dataset was deleted meanwhile.
     """
     with transaction.atomic():
+        # Not its key: a round that opens meanwhile names it, and may have asked for a score that is asked for here.
         enrolment = (
-            Enrolment.objects.select_for_update()
+            Enrolment.objects.select_for_update(no_key=True)
             .filter(federation=federation, tenant=tenant)
             .exclude(state=EnrolmentState.LEFT)
             .first()

@@ -1,6 +1,7 @@
 """Two who meet at the same rows of a round: neither fails for the other, and no wake-up is lost between them."""
 
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -9,8 +10,8 @@ import pytest
 from django.utils import timezone
 
 from federation import tasks
-from federation.models import Evaluation, FederatedRound, LocalRun
-from federation.services import evaluations, local_runs, reconciling, rounds
+from federation.models import Enrolment, Evaluation, FederatedRound, LocalRun
+from federation.services import evaluations, federations, local_runs, reconciling, rounds
 from tenants import dispatch, scoping
 from tenants.leases import Leased
 from tests.claims import claim
@@ -90,6 +91,28 @@ def test_an_update_that_is_handed_in_while_verdicts_are_written_is_checked_too(
     tasks.advance(federated_round.public_id)
     states = [steps.reload(run).state for run in (first, second)]
     assert states == ["accepted", "accepted"]
+
+
+def test_a_tenant_that_enrols_again_as_a_round_opens_closes_no_circle_of_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both ask for the published version's score at the tenant, and the round names the tenant's place."""
+    federation = ready_federation(n_tenants=3)
+    with scoping.platform():
+        enrolment = Enrolment.objects.select_related("tenant", "dataset").earliest("pk")
+    assert enrolment.dataset is not None  # an active one has it
+    opening: list[Future[FederatedRound]] = []
+    request_first = evaluations.request_first
+
+    def meanwhile(**given: Any) -> None:
+        opening.append(beside(lambda: steps.start(federation)))
+        wait(opening, timeout=2)  # the round waits for nothing
+        request_first(**given)
+
+    monkeypatch.setattr(evaluations, "request_first", meanwhile)
+    with scoping.tenant(enrolment.tenant_id):
+        federations.enrol(federation=federation, tenant=enrolment.tenant, dataset=enrolment.dataset)
+    assert opening[0].result().state == "training"
 
 
 def test_runs_whose_messages_are_sent_again_hold_up_no_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
