@@ -190,9 +190,13 @@ class DeliveryState(models.TextChoices):
     FAILED = "failed"
 
 
+LEFT_OUT = "local_run.left_out"
+LOCAL_RUN_STOPPED = "local_run.stopped"
 EVENT_KINDS = (
     *(f"campaign.{state}" for state in CampaignState.values),
     *(f"round.{state}" for state in RoundState.values),
     *(f"local_run.{state}" for state in LocalRunState.values),
+    LEFT_OUT,
+    LOCAL_RUN_STOPPED,
 )
 """Every kind that a round's event may have."""

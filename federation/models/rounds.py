@@ -17,6 +17,7 @@ from federation.states import (
     EVALUATION_GIVEN_UP,
     EVALUATION_TERMINAL,
     EVALUATION_TRANSITIONS,
+    LOCAL_RUN_STOPPED,
     LOCAL_RUN_TERMINAL,
     LOCAL_RUN_TRANSITIONS,
     ROUND_LIVE,
@@ -30,7 +31,6 @@ from tenants.errors import LeaseLost
 from tenants.leases import Holdable, Leased
 from tenants.models import Dataset, Tenant, TenantOwned
 
-LOCAL_RUN_STOPPED: Final = "local_run.stopped"
 _UNCHANGING: Final = ("federation", "parent_version", "incumbent_version", "candidate_version")
 
 

@@ -7,10 +7,10 @@ from django.db import connection
 
 from federation.models import Enrolment, FederatedRound, RoundEvent
 from federation.selectors import limits
+from federation.states import LEFT_OUT
 from tenants import selectors
 from tenants.errors import QuotaDeviceSeconds, QuotaExceeded, QuotaRoundsInFlight
 
-LEFT_OUT = "local_run.left_out"
 _LOCK = 0x50524C01  # of ours alone among advisory locks: no row stands for "rounds are opened"
 
 

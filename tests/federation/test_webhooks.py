@@ -219,6 +219,17 @@ def test_who_is_told_of_what(
     assert [kind for name, kind in told if name == "some"] == []
 
 
+def test_a_webhook_may_want_only_what_is_told_of_no_state(
+    receiver: Receiver, acme: Tenant, federation: Federation
+) -> None:
+    webhook(acme, receiver.url, "local_run.left_out", "local_run.stopped")
+    for kind in ("local_run.left_out", "local_run.accepted", "local_run.stopped"):
+        happens(federation, kind, tenant=acme)
+    announce_all()
+    told = sorted(json.loads(request.body)["type"] for request in receiver.received)
+    assert told == ["local_run.left_out", "local_run.stopped"]
+
+
 def test_a_suspended_tenant_is_told_of_nothing(
     receiver: Receiver, acme: Tenant, federation: Federation
 ) -> None:
