@@ -25,7 +25,7 @@ from federation.states import (
     PersonalRule,
 )
 from tenants import dispatch, encryption, selectors, storage
-from tenants.errors import QuotaDeviceSeconds
+from tenants.errors import PreludeError, QuotaDeviceSeconds
 from tenants.models import Tenant
 from tenants.services import attempts, audit
 from tenants.services.tenants import data_key
@@ -137,7 +137,10 @@ def _check_device_seconds(tenant: Tenant) -> None:
 
 @contextmanager
 def stored(personal_prefix: PersonalPrefix, content: bytes) -> Iterator[str]:
-    """The name under which the content lies encrypted; it goes when the block, which writes the name down, fails."""
+    """The name under which the content lies encrypted; it goes when the block, which writes the name down, is refused.
+
+    It stays where the connection was lost: the commit may have been heard. Bytes that nothing names harm nobody.
+    """
     sealed = io.BytesIO()
     key = data_key(personal_prefix.tenant)
     with encryption.EncryptingWriter(sealed, key, personal_prefix.encryption_context) as writer:
@@ -145,7 +148,7 @@ def stored(personal_prefix: PersonalPrefix, content: bytes) -> Iterator[str]:
     blob_name = storage.put_file(sealed)
     try:
         yield blob_name
-    except BaseException:
+    except PreludeError:
         storage.delete(blob_name)
         raise
 

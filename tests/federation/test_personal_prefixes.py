@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import connection
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
 from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
 
@@ -252,6 +252,22 @@ def test_one_that_is_deleted_while_it_grows_leaves_nothing_behind(acme: Tenant, 
     with pytest.raises(LeaseLost):
         complete(claimed)
     assert files(settings) == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_bytes_stay_where_the_answer_to_the_commit_was_lost(acme: Tenant) -> None:
+    claimed = claim(grow(place(acme)))
+    with pytest.raises(OperationalError), personal_prefixes.stored(claimed, MARK) as blob_name:
+        with scoping.tenant(acme.pk):
+            personal_prefixes.complete_personal_prefix(
+                personal_prefix=claimed,
+                blob_name=blob_name,
+                size_bytes=len(MARK),
+                shared=SHARED,
+                personal=PERSONAL,
+            )
+        raise OperationalError("the connection was lost")
+    assert personal_prefixes.read_content(reload(claimed)) == MARK
 
 
 def test_a_tenant_that_leaves_ends_what_grows_and_keeps_what_has_grown(acme: Tenant) -> None:
