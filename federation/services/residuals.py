@@ -25,6 +25,8 @@ def kept(*, local_run: LocalRun, residual: bytes) -> Iterator[None]:
     """
     blob_name = _store(local_run, residual)
     try:
+        # Before the block ends the run and charges the tenant: whoever leaves takes its locks in this order too.
+        local_run.enrolment.lock()
         yield
         _record(local_run, blob_name)
     except BaseException:
@@ -42,9 +44,11 @@ def _store(local_run: LocalRun, residual: bytes) -> str:
 
 
 def _record(local_run: LocalRun, blob_name: str) -> None:
-    """Of older residuals only the one that counts stays; of a tenant that has left in the meantime, none."""
+    """Of older residuals only the one that counts stays; of a tenant that has left in the meantime, none.
+
+    The enrolment is locked.
+    """
     enrolment = local_run.enrolment
-    enrolment.lock()
     Residual.objects.create(tenant=local_run.tenant, local_run=local_run, blob_name=blob_name)
     wanted = {local_run.pk, *_last_accepted(local_run).values_list("pk", flat=True)[:1]}
     residuals = _of(enrolment)

@@ -1,19 +1,22 @@
 """Error feedback's residuals: whose they are, which one counts, and that they neither leak nor gather."""
 
-from typing import IO
+from concurrent.futures import Future
+from typing import IO, Any
 
 import pytest
 
 from federation import tasks
-from federation.models import Enrolment, FederatedRound, Federation, LocalRun, Residual
-from federation.services import federations, local_runs, residuals, rounds
+from federation.models import Enrolment, FederatedRound, Federation, LocalRun, PersonalPrefix, Residual
+from federation.services import federations, local_runs, personal_prefixes, residuals, rounds
 from federation.states import LocalRunState
 from tenants import scoping, storage
 from tenants.encryption import DecryptionFailed
 from tenants.errors import LeaseLost
-from tests.factories import ready_federation
+from tests.claims import claim
+from tests.factories import PersonalPrefixFactory, ready_federation
 from tests.federation import rounds as steps
 from tests.federation.test_server_state import hold_round
+from tests.racing import beside, until_it_waits
 
 pytestmark = pytest.mark.django_db
 SECRET = b"what the rounding of acme's update left out"
@@ -180,4 +183,32 @@ def test_a_tenant_that_leaves_keeps_none(federation: Federation, leaves_before_t
 def test_a_round_without_error_feedback_keeps_nothing() -> None:
     hold_round(ready_federation(upload={"dtype": "int8"}))
 
+    assert kept() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tenant_that_leaves_while_its_update_comes_closes_no_circle_of_waiting(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both charge the tenant: for the update's attempt, and for that at a personal prefix."""
+    _, local_run = start(federation)
+    with scoping.platform():
+        places = Enrolment.objects.select_related("tenant", "dataset", "federation")
+        enrolment = places.get(pk=local_run.enrolment_id)
+        version = federation.published.version
+    grown = PersonalPrefixFactory.create(enrolment=enrolment, version=version)
+    with scoping.platform():
+        claim(PersonalPrefix, grown.pk, owner="worker")
+    submitting: list[Future[LocalRun]] = []
+    cancel_of = personal_prefixes.cancel_of
+
+    def meanwhile(**given: Any) -> None:
+        submitting.append(beside(lambda: submit(local_run, SECRET)))
+        until_it_waits()
+        cancel_of(**given)
+
+    monkeypatch.setattr(personal_prefixes, "cancel_of", meanwhile)
+    with scoping.platform():
+        federations.leave(enrolment=enrolment)
+    assert submitting[0].result().state == LocalRunState.ACCEPTED
     assert kept() == []
