@@ -134,7 +134,10 @@ def _rounds_to_look_at() -> QuerySet[FederatedRound]:
     )
     scored = Q(state=RoundState.EVALUATING) & ~Exists(live_evaluations)
     unattended = Q(pk__in=FederatedRound.unattended().values("pk"))
-    return FederatedRound.objects.filter(late | trained | Exists(unchecked) | unattended | scored)
+    # Asked for by their keys: of these few the runs are looked up, where all that were ever held would be read.
+    live = list(FederatedRound.objects.filter(state__in=ROUND_LIVE).values_list("pk", flat=True))
+    due = late | trained | Exists(unchecked) | unattended | scored
+    return FederatedRound.objects.filter(due, pk__in=live)
 
 
 def _campaigns_between_rounds() -> QuerySet[Campaign]:

@@ -1,6 +1,7 @@
 """Lost messages, dead workers and overdue rounds are found in PostgreSQL and set going again."""
 
 from collections.abc import Callable
+from copy import copy
 from datetime import timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from federation.services import local_runs, reconciling
 from federation.states import EvaluationState, FederationState, LocalRunState
 from tenants import dispatch, scoping
 from tenants.errors import LeaseLost
+from tenants.ids import uuid7
 from tenants.models import Dataset
 from tenants.states import DatasetState
 from tests.claims import claim
@@ -191,3 +193,31 @@ def test_one_row_that_cannot_be_handled_holds_up_no_other(caplog: pytest.LogCapt
     assert steps.reload(broken).state == LocalRunState.RUNNING
     assert steps.reload(sound).state == LocalRunState.QUEUED
     assert "not_reconciled" in caplog.text
+
+
+def test_a_look_at_live_rounds_reads_nothing_of_those_that_ended() -> None:
+    federation = ready_federation()
+    ended = steps.start(federation)
+    steps.train_all(ended)
+    steps.score_all(ended, parent=0.5, candidate=0.6)
+    repeat(steps.reload(ended), n=3_000)
+    steps.start(federation)
+    with scoping.platform():
+        plan = reconciling._rounds_to_look_at().explain()
+    assert "Seq Scan on federation_federatedround" not in plan
+    assert "Seq Scan on federation_localrun" not in plan
+
+
+def repeat(federated_round: FederatedRound, *, n: int) -> None:
+    """The round and its first local run, `n` times more."""
+    local_run = steps.runs_of(federated_round)[0]
+    federated_round.candidate_version = None
+    with scoping.platform():
+        rounds, runs = [], []
+        for number in range(n):
+            federated_round.pk, federated_round.number = uuid7(), 1_000 + number
+            local_run.pk, local_run.federated_round_id = uuid7(), federated_round.pk
+            rounds.append(copy(federated_round))
+            runs.append(copy(local_run))
+        FederatedRound.objects.bulk_create(rounds)
+        LocalRun.objects.bulk_create(runs)
