@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any, Final
 
 from django.conf import settings
-from django.db.models import Max, QuerySet
+from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
@@ -22,7 +22,7 @@ from api.schema import ProblemSerializer, paged
 from api.views import ApiView
 from federation.models import FederatedRound, Federation, RoundEvent
 from federation.selectors import visibility
-from federation.services.events import number_new_events
+from federation.services.events import number_new_events, number_up_to_now
 from tenants.errors import PreludeError
 from tenants.lookups import pick
 from tenants.models import Tenant
@@ -110,10 +110,9 @@ class LiveEvents(ApiView):
         cursor = request.headers.get("Last-Event-ID") or self.request.query_params.get("cursor")
         self._number = None if cursor is None else place_of(cursor)
         with self.scope():
-            number_new_events()
             _chosen(asked)  # what is asked for has to be there
-            if self._number is None:
-                self._number = visibility.events().aggregate(last=Max("number"))["last"] or 0
+        if self._number is None:
+            self._number = number_up_to_now()
         return StreamingHttpResponse(
             EventStream(partial(self._look, asked), seconds=settings.EVENT_STREAM_SECONDS),
             content_type="text/event-stream",
@@ -123,15 +122,15 @@ class LiveEvents(ApiView):
     def _look(self, asked: dict[str, Any]) -> str | None:
         if not self.may_go_on():
             return None
+        last = number_up_to_now()
         try:
             with self.scope():
-                number_new_events()
-                following = _chosen(asked).filter(number__gt=self._number).order_by("number")
-                events = list(following[:EVENTS_AT_ONCE])
+                following = _chosen(asked).filter(number__gt=self._number, number__lte=last)
+                events = list(following.order_by("number")[:EVENTS_AT_ONCE])
         except PreludeError:
             return None  # what is asked for is no longer the caller's
-        if events:
-            self._number = events[-1].number
+        # Also where nothing was the caller's: the next look reads only what came since.
+        self._number = events[-1].number if len(events) == EVENTS_AT_ONCE else last
         return "".join(framed(dict(RoundEventSerializer(event).data)) for event in events)
 
 

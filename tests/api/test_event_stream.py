@@ -12,10 +12,10 @@ from pytest_django import Settings
 from pytest_django.live_server_helper import LiveServer
 from rest_framework.test import APIClient
 
-from api import event_stream
+from api import event_stream, events
 from api.event_stream import EventStream
 from api.pagination import cursor_after
-from federation.models import Federation
+from federation.models import Federation, RoundEvent
 from tenants import scoping
 from tenants.models import ApiKey, Tenant
 from tenants.services.api_keys import revoke_api_key
@@ -70,6 +70,26 @@ def test_a_stream_goes_on_after_the_event_that_came_last(operator_client: APICli
     )
     assert [json.loads(frame["data"])["id"] for frame in frames(again)] == [third.pk]
     assert first.pk < second.pk
+
+
+def test_a_stream_reads_nothing_of_others_events_twice(
+    acme_client: APIClient, ending: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RoundEventFactory.create_batch(3)
+    looks: list[int] = []
+    look = events.LiveEvents._look
+
+    def watched(view: events.LiveEvents, asked: dict[str, Any]) -> str | None:
+        told = look(view, asked)
+        assert view._number is not None
+        looks.append(view._number)
+        return told
+
+    monkeypatch.setattr(events.LiveEvents, "_look", watched)
+    assert frames(acme_client.get(STREAM, {"cursor": cursor_after(0)})) == []
+    with scoping.platform():
+        last = RoundEvent.objects.latest("number").number
+    assert looks[-1] == last
 
 
 def test_a_text_of_several_lines_stays_within_its_event(operator_client: APIClient, ending: None) -> None:
