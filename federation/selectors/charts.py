@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from federation.models import Evaluation, FederatedRound, Federation, LocalRun, PrefixVersion
 from federation.selectors.measures import measure_rounds
@@ -77,9 +77,8 @@ def accuracy_by_version(*, federation: Federation) -> AccuracyChart:
     numbers = sorted({*newest.values_list("number", flat=True)[:MOST], *published})
     labels = [BASE, *map(label_of, numbers)]
     scores: dict[str, dict[str, float]] = {}
-    for tenant, number, accuracy in _completed(federation).values_list(
-        "tenant__name", "version__number", "accuracy"
-    ):
+    shown = _completed(federation).filter(Q(version=None) | Q(version__number__in=numbers))
+    for tenant, number, accuracy in shown.values_list("tenant__name", "version__number", "accuracy"):
         scores.setdefault(tenant, {})[label_of(number)] = accuracy or 0.0
     columns = [[line[label] for line in scores.values() if label in line] for label in labels]
     return AccuracyChart(
@@ -107,9 +106,9 @@ def loss_by_step(*, federated_round: FederatedRound) -> list[LossLine]:
 
 def newest_round_with_losses(*, federation: Federation) -> FederatedRound | None:
     """The newest round in which any tenant has taken a step."""
-    stepped = LocalRun.objects.filter(federated_round__federation=federation).exclude(history=[])
-    newest = stepped.select_related("federated_round").order_by("-federated_round__number").first()
-    return newest.federated_round if newest else None
+    stepped = LocalRun.objects.filter(federated_round=OuterRef("pk")).exclude(history=[])
+    rounds = FederatedRound.objects.filter(Exists(stepped), federation=federation)
+    return rounds.order_by("-number").first()
 
 
 def bytes_by_round(*, federation: Federation) -> BytesChart:

@@ -24,12 +24,14 @@ from federation.models import (
     PublishRecord,
     Schedule,
 )
+from federation.selectors import charts
 from federation.states import RoundState
 from tenants import scoping
 from tenants.admin.rows import change_url
 from tenants.models import ApiKey, Membership, Tenant
 from tests.factories import (
     ApiKeyFactory,
+    EvaluationFactory,
     MembershipFactory,
     PrefixVersionFactory,
     PublishRecordFactory,
@@ -389,6 +391,20 @@ def test_the_published_version_stays_in_the_chart_however_many_follow(
     assert response.context_data is not None
     assert response.context_data["accuracy"]["labels"] == ["base", "v1", *(f"v{n}" for n in range(11, 41))]
     assert response.context_data["published_mean"] == pytest.approx(0.8)
+
+
+def test_scores_of_versions_that_a_chart_does_not_show_are_not_read(
+    published_round: FederatedRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federation = published_round.federation
+    monkeypatch.setattr(charts, "MOST", 1)
+    with scoping.platform():
+        shown = charts.accuracy_by_version(federation=federation)
+    assert [line.values for line in shown.tenants] == [[None, 0.8]] * 3
+    gone = EvaluationFactory.create(version=published_round.parent_version)
+    with scoping.platform():
+        again = charts.accuracy_by_version(federation=federation)
+    assert gone.tenant.name not in [line.name for line in again.tenants]
 
 
 def test_a_chart_shows_the_loss_of_every_run_of_the_newest_round(
