@@ -60,19 +60,19 @@ def set_schedule(
 
 
 def pause_schedule(*, schedule: Schedule) -> Schedule:
-    """Its times pass without a round until it is resumed."""
+    """Its times pass without a round until it is resumed. Raises NotFound where it was removed meanwhile."""
     return _set_paused(schedule, is_paused=True, action="schedule.paused")
 
 
 def resume_schedule(*, schedule: Schedule, now: datetime) -> Schedule:
-    """Rounds open by themselves again, from the first due time after `now` on."""
+    """Rounds open by themselves again, from the first due time after `now` on. Raises NotFound as pausing does."""
     return _set_paused(schedule, is_paused=False, action="schedule.resumed", now=now)
 
 
 def _set_paused(schedule: Schedule, *, is_paused: bool, action: str, now: datetime | None = None) -> Schedule:
     with transaction.atomic():
         schedule.federation.lock()
-        schedule.refresh_from_db()
+        schedule.lock()
         before = audit.fields(schedule, "is_paused")
         schedule.is_paused = is_paused
         if now is not None:

@@ -14,6 +14,7 @@ from federation.errors import ScheduleInvalid
 from federation.models import FederatedRound, Federation, Schedule
 from federation.services import admission, rounds, schedules
 from tenants import scoping
+from tenants.errors import NotFound
 from tests.factories import ScheduleFactory, ready_federation
 from tests.federation import rounds as steps
 from tests.racing import at_once
@@ -87,6 +88,14 @@ def test_a_paused_schedule_opens_nothing_and_has_missed_nothing_when_it_is_resum
         times = [at(f"2026-03-01T09:{minute}:00") for minute in (10, 20, 30)]
         assert schedules.next_times(schedule) == times
         assert schedules.open_due_rounds(now=times[0]) == 1
+
+
+def test_a_schedule_that_was_removed_meanwhile_is_not_paused() -> None:
+    schedule = ScheduleFactory.create(federation=ready_federation())
+    with scoping.platform():
+        schedules.remove_schedule(federation=schedule.federation)
+        with pytest.raises(NotFound):
+            schedules.pause_schedule(schedule=schedule)
 
 
 @pytest.mark.parametrize(
