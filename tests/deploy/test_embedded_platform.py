@@ -69,6 +69,16 @@ def test_a_second_platform_in_the_same_directory_is_refused(platform: Platform) 
         pass
 
 
+def test_readiness_is_asked_of_the_platform_and_not_of_a_proxy(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setattr(urllib.request, "_opener", None)  # one that knows of no proxy may be kept there
+    platform.wait_until_ready(seconds=20)
+
+
 def test_no_process_but_the_migration_is_given_the_owners_password(platform: Platform) -> None:
     assert "OWNER_DATABASE_URL" not in platform.environment
     assert "OWNER_DATABASE_URL" in platform.owner_environment
