@@ -5,6 +5,8 @@ VENV := .venv
 STAMP := $(VENV)/.complete
 RUN := $(VENV)/bin/python
 SCRIPTS := deploy/scripts
+# PostgreSQL's data where it runs as `nobody`: of root, where user namespaces are refused (deploy.embedded.privileges).
+NOBODYS_PLACE ?= /var/tmp/prelude
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -85,4 +87,4 @@ clean: ## Remove the environment and the tools' caches
 
 .PHONY: clean-var
 clean-var: ## Remove everything that runs have written (tenants' data, prefixes, logs)
-	rm -rf var
+	rm -rf var "$(NOBODYS_PLACE)-$$(printf %s "$$(realpath var/platform 2>/dev/null)" | sha256sum | cut -c-12)"

@@ -41,6 +41,18 @@ class PlatformSecretsBroken(PreludeError):
         )
 
 
+class PlatformSecretsMissing(PreludeError):
+    """There is a database, but not the file of secrets that it was made with."""
+
+    code = "platform_secrets_missing"
+
+    def __init__(self, *, path: Path, data: Path) -> None:
+        super().__init__(
+            f"{data} holds a database, and {path}, with the passwords and keys that it was made with, is gone. "
+            f"Restore the file, or remove {data} to start anew."
+        )
+
+
 class ProcessNotReady(PreludeError):
     """A process did not become ready in time."""
 

@@ -19,6 +19,8 @@ from deploy.embedded.environment import DIRECTORIES, application_environment, in
 from deploy.embedded.errors import CommandFailed
 from deploy.embedded.lock import sole_supervisor
 from deploy.embedded.ports import LOOPBACK, HeldPorts
+from deploy.embedded.postgres import data_directory
+from deploy.embedded.privileges import fitting_identity, place_for
 from deploy.embedded.processes import MARKER, kill_marked, tail, wait_until_gone
 from deploy.embedded.secrets import load_or_create
 from deploy.embedded.servers import Servers, wait_until_ready
@@ -143,7 +145,8 @@ class Platform:
             wait_until_gone(left, seconds=5.0)
 
     def _start_servers(self, resources: ExitStack) -> None:
-        secrets = load_or_create(self.directory / "secrets.json")
+        data = data_directory(place_for(self.directory, identity=fitting_identity()))
+        secrets = load_or_create(self.directory / "secrets.json", data=data)
         self._supervisor = resources.enter_context(Supervisor(logs=self.logs, on_change=self._write_status))
         self._servers = Servers.start(
             self.directory,

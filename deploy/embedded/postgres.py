@@ -34,6 +34,11 @@ INITDB_OPTIONS: Final = (
 FOR_TESTS: Final = ("fsync=off", "full_page_writes=off")
 
 
+def data_directory(place: Path) -> Path:
+    """Where in a place the data is."""
+    return place / "postgres"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PostgresServer:
     """A PostgreSQL whose data is in `place`/postgres, on a loopback port, behind SCRAM passwords.
@@ -71,7 +76,7 @@ class PostgresServer:
     @property
     def data(self) -> Path:
         """The data directory."""
-        return self.place / "postgres"
+        return data_directory(self.place)
 
     @cached_property
     def programs(self) -> Path:

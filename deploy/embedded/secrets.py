@@ -6,7 +6,7 @@ import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from deploy.embedded.errors import PlatformSecretsBroken, PlatformSecretsExposed
+from deploy.embedded.errors import PlatformSecretsBroken, PlatformSecretsExposed, PlatformSecretsMissing
 from deploy.embedded.private import write_private
 
 
@@ -33,12 +33,14 @@ class PlatformSecrets:
     broker_password: str = field(default_factory=token, repr=False)
 
 
-def load_or_create(path: Path) -> PlatformSecrets:
-    """Read the secrets, or make them at the first start.
+def load_or_create(path: Path, *, data: Path | None = None) -> PlatformSecrets:
+    """Read the secrets, or make them at the first start: not for `data` that others were made for.
 
-    Raises: PlatformSecretsExposed, PlatformSecretsBroken.
+    Raises: PlatformSecretsExposed, PlatformSecretsBroken, PlatformSecretsMissing.
     """
     if not path.exists():
+        if data is not None and data.exists():
+            raise PlatformSecretsMissing(path=path, data=data)
         write_private(path, json.dumps(asdict(PlatformSecrets()), indent=2))
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 
 from deploy.embedded.errors import DirectoryOfAnotherUser
+from deploy.embedded.layout import PROJECT
 from deploy.embedded.ports import HeldPorts
 from deploy.embedded.postgres import PostgresServer
 from deploy.embedded.privileges import fitting_identity, place_for, run_as, runnable_copy
@@ -80,3 +82,16 @@ def test_the_place_of_somebody_else_is_not_used(monkeypatch: pytest.MonkeyPatch,
 def test_only_nobody_needs_a_place_of_its_own(private: Path) -> None:
     assert place_for(private, identity=Identity.SAME) == private
     assert place_for(private, identity=Identity.USER_NAMESPACE) == private
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root becomes nobody")
+def test_clean_var_reaches_the_place_of_nobody_too(private: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.embedded.privileges.PUBLIC_PARENT", private)
+    (private / "var" / "platform").mkdir(parents=True)
+    place = place_for(private / "var" / "platform", identity=Identity.NOBODY)
+    assert place.is_dir()
+    makefile = f"--file={PROJECT / 'Makefile'}"
+    subprocess.run(
+        ["make", makefile, "clean-var", f"NOBODYS_PLACE={private}/prelude"], cwd=private, check=True
+    )
+    assert list(private.iterdir()) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.errors import PlatformSecretsBroken, PlatformSecretsExposed
+from deploy.embedded.errors import PlatformSecretsBroken, PlatformSecretsExposed, PlatformSecretsMissing
 from deploy.embedded.secrets import load_or_create
 
 
@@ -50,3 +50,14 @@ def test_a_broken_file_is_refused_and_left_as_it_is(tmp_path: Path, text: str) -
     with pytest.raises(PlatformSecretsBroken, match="restore the file"):
         load_or_create(path)
     assert path.read_text() == text
+
+
+def test_data_whose_secrets_are_gone_is_not_given_new_ones(tmp_path: Path) -> None:
+    path, data = tmp_path / "secrets.json", tmp_path / "postgres"
+    first = load_or_create(path, data=data)
+    data.mkdir()
+    assert load_or_create(path, data=data) == first
+    path.unlink()
+    with pytest.raises(PlatformSecretsMissing, match=str(data)):
+        load_or_create(path, data=data)
+    assert not path.exists()
