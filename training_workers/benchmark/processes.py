@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -36,10 +36,11 @@ class Noted:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that came to its end."""
+    """A run that came to its end, and what its numbers were computed with."""
 
     job: Job
     result: dict[str, Any]
+    runtime: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,7 @@ def _serve(connection: Connection, workplace: Workplace) -> None:
 
 def _done(connection: Connection, workplace: Workplace, job: Job) -> Message:
     try:
-        return Finished(
-            job, workplace.do(job.run, job.chosen, lambda text: connection.send(Noted(job, text)))
-        )
+        result = workplace.do(job.run, job.chosen, lambda text: connection.send(Noted(job, text)))
+        return Finished(job, result, workplace.runtime(job.run.base))
     except PreludeError as refusal:
         return Broken(job, f"{refusal.code}: {refusal}", is_refusal=True)

@@ -1,5 +1,6 @@
 """The page: what was run, on what, and every figure of every comparison that is whole."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ GOALS: Mapping[str, float] = {
     "dirichlet-0.1": 2.0,
 }
 GOAL_ARMS = ("prefix/short", "prefix/heavy-skew", "prefix/short-float16", "prefix/short-int8")
+CONTROL_ARM = "prefix/central-4x"
 _PUBLISHED = """
 FedPETuning (Zhang et al. 2023, arXiv 2212.10025) has published for RoBERTa-base with FedAvg, 100 clients of which 10 %
 take part in a round, 100 rounds, the mean over RTE, MRPC, SST-2, QNLI, QQP and MNLI. **Another base, other data, other
@@ -54,7 +56,6 @@ class Circumstances:
     command: str
     scale: Scale
     is_quick: bool
-    machine: Mapping[str, Any]
     plots: Sequence[str]
     alike: Mapping[str, Alike] = field(default_factory=dict)  # by task
 
@@ -82,7 +83,6 @@ def make_page(schedule: Schedule, lines: Sequence[Line], circumstances: Circumst
 def _opening(schedule: Schedule, circumstances: Circumstances) -> str:
     runs = schedule.runs
     n_finished = sum(schedule.record(run) is not None for run in runs)
-    machine = ", ".join(f"{name} {value}" for name, value in circumstances.machine.items())
     quick = (
         " **A quick run: small, to see that all works; its scores say little.**"
         if circumstances.is_quick
@@ -90,8 +90,20 @@ def _opening(schedule: Schedule, circumstances: Circumstances) -> str:
     )
     return (
         f"Written by `{circumstances.command}`.{quick} {n_finished} of {len(runs)} runs are finished; "
-        f"only comparisons of which every seed is are shown.\n\nMade with: {machine}."
+        f"only comparisons of which every seed is are shown.\n\n{_made_with(schedule)}"
     )
+
+
+def _made_with(schedule: Schedule) -> str:
+    """As the runs themselves say: the page may be written elsewhere, and they may be of several machines."""
+    records = [record for run in schedule.runs if (record := schedule.record(run)) is not None]
+    machines = Counter(
+        ", ".join(f"{name} {value}" for name, value in record.get("machine", {}).items())
+        for record in records
+    )
+    if len(machines) <= 1:
+        return f"Made with: {next(iter(machines), '')}."
+    return "Made with: " + "; ".join(f"{told} ({n} runs)" for told, n in machines.items()) + "."
 
 
 def _how_to_read(circumstances: Circumstances) -> str:
@@ -110,15 +122,20 @@ that is tested.
 - *worst tenant*: the lowest such score of a tenant.
 - *below central*: points below the centralized twin of the same method and seed; below zero is above it.
 - *rounds to 95 %*: the first scored round with 95 % of the twin's validation score; one in three of thirty is scored.
+  Nothing where a seed never gets there.
 - *up*, *down*: bytes of the real payloads, a tenant and round; *in all*: both ways, all tenants and rounds.
 - *TFLOP*, *seconds*: a tenant's training in all. Operations: 4 per weight of the base's matrices and token (forward 2,
-  back to the activations 2), 6 in `full`, on the rows' own tokens; the embedding, attention's products of activations
-  and the optimizer are not counted. Seconds are by the clock, while other runs shared the machine's cores.
+  back to the activations 2), 6 in `full`, on the rows' own tokens; a prompt's virtual tokens, the embedding,
+  attention's products of activations and the optimizer are not counted. Seconds are by the clock, while other runs
+  shared the machine's cores.
 - *trained*: numbers that an update holds.
 - `+ …`: what each tenant makes of the shared version for itself, on its own mixture. All that train take {N_STEPS} more
   steps of the tenant's own on the same rows, and are used where its validation rows do not speak against it.
 - *fresh seeds*: what the seeds 0 to 2 had measured, again with seeds by which nothing was chosen.
-- *with its own* (goals): the worst tenant where each uses what it made of the shared version by the rule named.
+- *below 4x* (goals): points below `central-4x`, which sees as many rows as the four tenants together. *met* is by
+  *below central*: beside the twin with as many steps of 8 rows, a fourth of the federation's.
+- *with its own* (goals): the worst tenant where each uses what it made of the shared version by the rule named, which
+  is the best of those in the split's table by these very scores.
 - *without federation*: the worst tenant of `local`, or of `base` where that is better or `local` was not run.
 - `+ prior`: nothing is trained; the tenant's own log label prior is added at use.
 {trained}
@@ -150,6 +167,7 @@ def _goals(lines: Sequence[Line]) -> str:
         best = max(own, key=lambda other: other.worst.mean, default=None)
         apart = [other for other in beside if other.arm in ("prefix/local", "base")]
         without = max(apart, key=lambda other: other.worst.mean, default=None)
+        control = next((other for other in beside if other.arm == CONTROL_ARM), None)
         rows.append(
             [
                 f"{line.base}, {line.task}, {_place(line)}",
@@ -157,6 +175,7 @@ def _goals(lines: Sequence[Line]) -> str:
                 _figure(line.gap),
                 f"{GOALS[line.split]:g}",
                 "yes" if line.gap.mean <= GOALS[line.split] else "no",
+                f"{control.score.mean - line.score.mean:.1f}" if control else "",
                 _figure(line.worst),
                 f"{_figure(best.worst)} ({best.arm.removeprefix(f'{line.arm} + ')})" if best else "",
                 f"{_figure(without.worst)} ({without.arm.removeprefix('prefix/')})" if without else "",
@@ -169,6 +188,7 @@ def _goals(lines: Sequence[Line]) -> str:
         "below central",
         "goal",
         "met",
+        "below 4x",
         "worst tenant",
         "with its own",
         "without federation",
@@ -230,9 +250,14 @@ def _settings(schedule: Schedule) -> str:
             for record in records
         )
         rows.append([f"{run.base}, {run.task}", f"`{run.arm.name}`", run.split, scores])
+    followers: dict[str, list[str]] = {}
+    for name, recipe in RECIPES.items():
+        if recipe.rate_of is not None:
+            followers.setdefault(recipe.rate_of, []).append(f"`{name}`")
+    taken = "; ".join(f"that of `{chooser}`: {', '.join(names)}" for chooser, names in followers.items())
     told = (
         f"Chosen by the validation score of one run each with the seed {CHOOSING_SEED}, which no reported run has. "
-        "An arm that is not in the table trains at the rate that was chosen for `central` of its method."
+        f"Others train at the rate that was chosen for another recipe of their method; {taken}."
     )
     return f"{told}\n\n{_table(('where', 'arm', 'split', 'candidates and their validation scores'), rows)}"
 

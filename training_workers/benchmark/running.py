@@ -30,7 +30,8 @@ def do_plan(schedule: Schedule, processes: Processes, results: Results, watcher:
             return
         for message in processes.messages():
             if isinstance(message, Finished):
-                results.append({**_record(message.job), "result": message.result})
+                made_with = {**machine(), **message.runtime}
+                results.append({**_record(message.job), "machine": made_with, "result": message.result})
                 schedule.end(message.job.run)
             elif isinstance(message, Broken):
                 if message.is_refusal:

@@ -88,6 +88,11 @@ class Workplace:
             note=note,
         )
 
+    def runtime(self, base: str) -> dict[str, str]:
+        """On what and in which number format this process computes: scores depend on both, keys do not tell them."""
+        runtime = _loaded(self.base_directory(base)).runtime
+        return {"device": runtime.device.type, "dtype": runtime.dtype_name}
+
 
 @cache
 def _texts(workplace: Workplace, task: str) -> Texts:

@@ -55,7 +55,7 @@ def test_texts_that_a_prompt_cuts_to_the_same_are_counted_and_told(
     assert (found.n_validation_alike, found.n_test_alike) == (0, 1)
 
     planned = Schedule(plan_of(place, "base"), place, Results(tmp_path / "results.jsonl"))
-    circumstances = report.Circumstances("it", TINY, False, {}, [])
+    circumstances = report.Circumstances("it", TINY, False, [])
     assert "all that a prompt holds" not in report.make_page(planned, [], circumstances)
     page = report.make_page(planned, [], replace(circumstances, alike={"sentiment": found}))
     assert (
@@ -231,7 +231,7 @@ def test_a_broken_run_is_told_and_its_comparison_is_not_shown(place: Workplace, 
 
     lines = make_lines(planned, place)
     assert {line.arm for line in lines} == {"prefix/central", "prefix/short"}
-    page = report.make_page(planned, lines, report.Circumstances("benchmark", TINY, False, {}, []))
+    page = report.make_page(planned, lines, report.Circumstances("benchmark", TINY, False, []))
     assert "seed 1 broke: loss_not_finite" in page
 
 
@@ -257,7 +257,7 @@ def test_a_refused_candidate_is_known_later_and_the_others_are_chosen_among(
     job = later.next_job()
     assert job is not None
     assert (job.run.candidate, job.chosen) == (None, Arm("prefix", "central").candidates()[1])
-    page = report.make_page(later, [], report.Circumstances("benchmark", TINY, False, {}, []))
+    page = report.make_page(later, [], report.Circumstances("benchmark", TINY, False, []))
     assert "choosing settings (5) broke: update_norm_too_large" in page
     assert "training.learning_rate 0.003: 90.0" in page
 
@@ -279,9 +279,39 @@ def test_figures_stand_beside_the_twin_of_the_same_seed(place: Workplace, tmp_pa
     assert costs.up_bytes == pytest.approx(400 / 30)
     assert (costs.teraflops, costs.seconds) == (3, 2)
     assert lines["base"].n_seeds == 3
-    page = report.make_page(planned, list(lines.values()), report.Circumstances("it", TINY, False, {}, []))
+    page = report.make_page(planned, list(lines.values()), report.Circumstances("it", TINY, False, []))
     goal = "| smollm2, sentiment, dirichlet-0.5 | prefix/short | 2.0 ± 0.0 | 1 | no "
-    assert f"{goal}| 88.0 ± 0.0 |  | 50.0 ± 0.0 (base) |" in page
+    assert f"{goal}|  | 88.0 ± 0.0 |  | 50.0 ± 0.0 (base) |" in page
+
+
+def test_a_goal_stands_beside_the_control_that_sees_as_many_rows(place: Workplace, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    planned = Schedule(plan_of(place, "central", "central-4x", "short"), place, results)
+    finish_all(planned, results, {"central": 0.88, "central-4x": 0.91, "short": 0.88})
+
+    page = report.make_page(planned, make_lines(planned, place), report.Circumstances("it", TINY, False, []))
+    assert "| prefix/short | 0.0 ± 0.0 | 1 | yes | 3.0 | 88.0 ± 0.0 |" in page
+
+
+def test_a_page_tells_what_its_runs_were_made_with_wherever_it_is_written(
+    place: Workplace, tmp_path: Path
+) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    planned = Schedule(plan_of(place, "central"), place, results)
+    for torch in ("2.1", "2.1", "2.2"):
+        job = planned.next_job()
+        assert job is not None
+        results.append({**record(job.run, job), "machine": {"torch": torch, "dtype": "bfloat16"}})
+
+    page = report.make_page(planned, [], report.Circumstances("it", TINY, False, []))
+    assert "Made with: torch 2.1, dtype bfloat16 (2 runs); torch 2.2, dtype bfloat16 (1 runs)." in page
+
+
+def test_a_page_tells_whose_rate_an_arm_has_that_chose_none(place: Workplace, tmp_path: Path) -> None:
+    planned = Schedule(plan_of(place, "central"), place, Results(tmp_path / "results.jsonl"))
+    page = report.make_page(planned, [], report.Circumstances("it", TINY, False, []))
+    assert "that of `central`: `central-4x`, `local`; that of `short`: `short-float16`, " in page
+    assert "that of `long`: `long-calibrated`, `long-proximal`." in page
 
 
 def test_what_did_best_is_measured_again_with_seeds_that_chose_nothing(
@@ -343,13 +373,13 @@ def test_a_picture_leaves_out_what_stands_on_one_split_where_others_are_on_sever
 def test_a_page_made_before_the_end_says_what_is_not_there(place: Workplace, tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     planned = Schedule(plan_of(place, "base", "central"), place, results)
-    page = report.make_page(planned, [], report.Circumstances("it", TINY, False, {}, []))
+    page = report.make_page(planned, [], report.Circumstances("it", TINY, False, []))
     assert page.endswith("- smollm2, sentiment: not run to the end: all\n")
     job = planned.next_job()
     assert job is not None
     results.append(record(job.run, job))
 
-    page = report.make_page(planned, [], report.Circumstances("it", TINY, False, {}, []))
+    page = report.make_page(planned, [], report.Circumstances("it", TINY, False, []))
     assert "- smollm2, sentiment, pooled: not run to the end: `prefix/central`" in page
     assert "`base`: " not in page.split("## What is not here")[1]
 

@@ -162,7 +162,7 @@ def test_personal_rules_stand_beside_the_version_that_they_grew_from(
     lines = {line.arm: line for line in make_lines(planned, place) if not line.is_fresh}
     arms = [f"prefix/short + {name}" for name in PERSONAL_RULES]
     assert [(lines[arm].score.mean, lines[arm].worst.mean) for arm in arms] == [pytest.approx((80, 80))] * 4
-    page = report.make_page(planned, list(lines.values()), report.Circumstances("it", TINY, False, {}, []))
+    page = report.make_page(planned, list(lines.values()), report.Circumstances("it", TINY, False, []))
     assert all(
         f"`+ {name}`" in page and f"`{arm}`" in page for name, arm in zip(PERSONAL_RULES, arms, strict=True)
     )
@@ -324,6 +324,7 @@ def test_a_killed_benchmark_goes_on_and_comes_to_the_same_results(
         )
         again = json.loads(json.dumps(quick.do(run, one["settings"], lambda _text: None)))
         assert timeless(again) == timeless(one["result"])
+        assert quick.runtime("smollm2").items() <= one["machine"].items()
     page = (tmp_path / "learning.md").read_text(encoding="utf-8")
     assert "8 of 8 runs are finished" in page
     assert "`prefix/local`" in page

@@ -21,7 +21,7 @@ from training_workers.benchmark.processes import Processes
 from training_workers.benchmark.progress import Teller
 from training_workers.benchmark.report import Circumstances, make_page
 from training_workers.benchmark.results import Results, sole_writer
-from training_workers.benchmark.running import do_plan, machine
+from training_workers.benchmark.running import do_plan
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import make_lines
 from training_workers.benchmark.texts import TASKS, count_alike
@@ -128,7 +128,6 @@ def _write_page(schedule: Schedule, workplace: Workplace, output: Path, options:
         command=_told(options),
         scale=workplace.scale,
         is_quick=options["quick"],
-        machine=machine(),
         plots=[name for name, draw in PLOTS.items() if draw(lines, output / name)],
         alike={task: count_alike(workplace.texts(task)) for task in _choices(options).tasks},
     )
