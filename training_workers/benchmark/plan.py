@@ -115,7 +115,7 @@ class Group:
     @property
     def is_fresh(self) -> bool:
         """Whether its seeds are those by which nothing was chosen."""
-        return self.first.seed in FRESH_SEEDS
+        return all(run.seed in FRESH_SEEDS for run in self.runs)
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def _line(
         base=run.base,
         task=run.task,
         split=split,
-        is_fresh=any(seed in FRESH_SEEDS for seed in measured),
+        is_fresh=all(seed in FRESH_SEEDS for seed in measured),
         arm=name,
         n_seeds=len(measured),
         score=Figure.of([one.score for one in measured.values()]),

@@ -340,6 +340,20 @@ def test_what_did_best_is_measured_again_with_seeds_that_chose_nothing(
     assert not any(group.is_fresh for group in asked.groups)
 
 
+@pytest.mark.parametrize("seeds", [(0, 3), (3, 0)])
+def test_seeds_of_which_some_are_fresh_are_not_called_fresh(
+    place: Workplace, tmp_path: Path, seeds: tuple[int, ...]
+) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    planned = Schedule(plan_of(place, "base", "central", "short", seeds=seeds), place, results)
+    finish_all(planned, results, {})
+    assert [(line.arm, line.is_fresh) for line in make_lines(planned, place)] == [
+        ("base", False),
+        ("prefix/central", False),
+        ("prefix/short", False),
+    ]
+
+
 def test_a_split_has_no_table_before_something_was_trained_on_it(place: Workplace, tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     plan = plan_of(place, "base", "central", "short", splits=("dirichlet-0.1", "dirichlet-1"))

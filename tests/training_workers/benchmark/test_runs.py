@@ -351,3 +351,12 @@ def test_of_two_benchmarks_with_the_same_results_one_is_refused(
 def test_the_command_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="benchmark_files_missing"):
         call_command("benchmark", "--texts", str(tmp_path), "--processes", "1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--seeds", "1000"), ("--seeds", "-1"), ("--seeds", "9999999"), ("--hours", "0"), ("--processes", "0")],
+)
+def test_numbers_that_would_mean_something_else_are_refused(tmp_path: Path, words: tuple[str, str]) -> None:
+    with pytest.raises(CommandError, match=f"{words[0]}: .*not {words[1]}"):
+        call_command("benchmark", "--texts", str(tmp_path), *words)

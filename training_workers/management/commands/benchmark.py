@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +16,7 @@ from tenants.errors import PreludeError
 from training_workers.benchmark import plots
 from training_workers.benchmark.arms import RECIPES
 from training_workers.benchmark.partition import SPLITS, splits_of
-from training_workers.benchmark.plan import BASES, QUICK, Choices, make_plan
+from training_workers.benchmark.plan import BASES, CHOOSING_SEED, QUICK, Choices, make_plan
 from training_workers.benchmark.processes import Processes
 from training_workers.benchmark.progress import Teller
 from training_workers.benchmark.report import Circumstances, make_page
@@ -25,7 +25,7 @@ from training_workers.benchmark.running import do_plan
 from training_workers.benchmark.schedule import Schedule
 from training_workers.benchmark.summary import make_lines
 from training_workers.benchmark.texts import TASKS, count_alike
-from training_workers.benchmark.workplace import Workplace
+from training_workers.benchmark.workplace import SEEDS_APART, Workplace
 from training_workers.methods import METHODS
 
 RESULTS_FILE, PAGE_FILE = "learning.jsonl", "learning.md"
@@ -43,6 +43,7 @@ QUICK_CHOICES: Mapping[str, Any] = {
     "scale": QUICK,
 }
 LOG_COLUMNS = 200
+MAX_SEED = (2**31 - 1) // SEEDS_APART  # a specification takes no greater one
 INTERRUPTED = 130
 
 
@@ -58,12 +59,14 @@ class Command(BaseCommand):
         """What of the benchmark is to be run, and where things lie."""
         for name, known in CHOICES.items():
             parser.add_argument(f"--{name}", nargs="+", choices=list(known))
-        parser.add_argument("--seeds", nargs="+", type=int, metavar="SEED")
+        parser.add_argument("--seeds", nargs="+", type=_seed, metavar="SEED")
         parser.add_argument("--quick", action="store_true", help="small, in minutes: to see that all works")
-        parser.add_argument("--hours", type=float, help="begin no comparison that would not be whole by then")
+        parser.add_argument(
+            "--hours", type=_hours, help="begin no comparison that would not be whole by then"
+        )
         parser.add_argument("--report-only", action="store_true", help="write the page from what is finished")
         parser.add_argument(
-            "--processes", type=int, default=os.cpu_count(), help="runs at a time, which share the cores"
+            "--processes", type=_count, default=os.cpu_count(), help="runs at a time, which share the cores"
         )
         parser.add_argument("--texts", type=Path, default=Path("var/benchmark/texts"))
         parser.add_argument("--base-models", type=Path, default=Path("var/platform/base_models"))
@@ -95,8 +98,29 @@ class Command(BaseCommand):
             results = Results(file)
             schedule = Schedule(plan, workplace, results, limit_seconds=limit_seconds)
             if not options["report_only"]:
-                _run(schedule, workplace, results, n_processes=max(1, options["processes"]))
+                _run(schedule, workplace, results, n_processes=options["processes"])
         return schedule, workplace, output
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if seed == CHOOSING_SEED or not 0 <= seed <= MAX_SEED:
+        raise ArgumentTypeError(
+            f"from 0 to {MAX_SEED}, and not {CHOOSING_SEED}, by which settings are chosen; not {text}"
+        )
+    return seed
+
+
+def _hours(text: str) -> float:
+    if not (hours := float(text)) > 0:
+        raise ArgumentTypeError(f"more than none, not {text}")
+    return hours
+
+
+def _count(text: str) -> int:
+    if (n := int(text)) < 1:
+        raise ArgumentTypeError(f"one at least, not {text}")
+    return n
 
 
 def _run(schedule: Schedule, workplace: Workplace, results: Results, *, n_processes: int) -> None:
