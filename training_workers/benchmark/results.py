@@ -44,12 +44,10 @@ class Results:
         line = json.dumps(record, sort_keys=True).encode() + b"\n"
         if not _ends_whole(self._file):
             line = b"\n" + line
-        descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with self._file.open("ab") as content:
+            content.write(line)
+            content.flush()
+            os.fsync(content.fileno())
         self._records[record["key"]] = record
 
 

@@ -1,5 +1,6 @@
 """Splits, choices and figures, and comparisons that are whole or not shown."""
 
+import resource
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +216,23 @@ def test_a_line_that_a_crash_cut_off_counts_as_no_run(tmp_path: Path) -> None:
         content.write(b'{"key": "tw')
 
     Results(file).append({"key": "three"})
+    again = Results(file)
+    assert [again.get(key) is not None for key in ("one", "two", "three")] == [True, False, True]
+
+
+def test_a_run_that_the_disk_has_no_room_for_is_not_over(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    results = Results(file)
+    results.append({"key": "one"})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 5, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            results.append({"key": "two"})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert results.get("two") is None
+    results.append({"key": "three"})
     again = Results(file)
     assert [again.get(key) is not None for key in ("one", "two", "three")] == [True, False, True]
 
