@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -131,6 +132,8 @@ class Processes:
 def _serve(connection: Connection, workplace: Workplace) -> None:
     """Do one job after the other until the other end is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
+    # Through every `with`: a round's temporary directory may hold hundreds of megabytes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     while True:
         try:
             job: Job = connection.recv()

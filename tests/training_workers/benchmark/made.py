@@ -2,10 +2,13 @@
 
 import json
 import random
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from training_workers.benchmark.arms import Sections
 from training_workers.benchmark.partition import splits_of
 from training_workers.benchmark.plan import Choices, Plan, Run, Scale, make_plan
 from training_workers.benchmark.processes import Job
@@ -98,3 +101,13 @@ def timeless(result: dict[str, Any]) -> dict[str, Any]:
     """A result without what differs from run to run."""
     spent = [{**one, "seconds": 0} for one in result.get("spent", [])]
     return {**result, "seconds": 0, "spent": spent}
+
+
+class SlowPlace(Workplace):
+    """A run here makes a temporary directory in that of the texts, says so, and never ends."""
+
+    def do(self, run: Run, chosen: Sections, note: Callable[[str], None]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(dir=self.texts_directory):
+            note("made")
+            while True:
+                time.sleep(0.1)

@@ -19,6 +19,7 @@ from federation.aggregation.updates import Parent
 from federation.specification import DITTO_PROXIMAL, FederationSpecification
 from tests.training_workers.benchmark.made import (
     TINY,
+    SlowPlace,
     plan_of,
     record,
     results_of,
@@ -260,6 +261,18 @@ def test_a_process_that_dies_breaks_its_run_and_another_takes_its_place(
     assert isinstance(first[0], Broken)
     assert "exit code -9" in first[0].reason
     assert isinstance(second, Finished)
+
+
+def test_a_run_that_is_stopped_leaves_no_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRELUDE_TRAINING_THREADS", "1")
+    run = Run("smollm2", "sentiment", Arm("prefix", "base"), POOLED, 0)
+    with Processes(SlowPlace(tmp_path, tmp_path, TINY), 1) as processes:
+        processes.give(Job(run, {}, "key"))
+        next(iter(processes.messages()))
+        assert len(list(tmp_path.iterdir())) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 class RefusingProcesses:
