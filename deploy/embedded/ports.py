@@ -75,7 +75,11 @@ class HeldPorts:
         port = next(filter(self.hold, candidates), None) or self.free(taken=ports.values())
         if candidates and port != candidates[0]:
             logger.warning("Port %d is taken; %s listens on %d", candidates[0], name, port)
-        path.write_text(json.dumps({**ports, name: port}, indent=2) + "\n")
+        draft = path.with_suffix(
+            ".draft"
+        )  # a start that is cut off here would leave a file that no start can read
+        draft.write_text(json.dumps({**ports, name: port}, indent=2) + "\n")
+        draft.replace(path)
         return port
 
     def required(self, port: int) -> int:

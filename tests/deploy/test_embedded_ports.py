@@ -1,6 +1,7 @@
 """Ports that are held and stay the same between starts, and the lock that keeps two supervisors apart."""
 
 import multiprocessing
+import resource
 import socket
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
@@ -28,6 +29,20 @@ def test_a_port_is_remembered(tmp_path: Path) -> None:
             chosen.append([ports.remembered(name, directory=tmp_path) for name in ("web", "postgres")])
     assert chosen[0] == chosen[1]
     assert len(set(chosen[0])) == 2
+
+
+def test_the_known_ports_stay_where_the_disk_is_full(tmp_path: Path) -> None:
+    with HeldPorts() as ports:
+        ports.remembered("web", directory=tmp_path)
+    before = (tmp_path / "ports.json").read_text()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, hard))
+    try:
+        with HeldPorts() as ports, pytest.raises(OSError, match="File too large"):
+            ports.remembered("postgres", directory=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "ports.json").read_text() == before
 
 
 def test_the_preferred_port_comes_first_and_a_taken_one_is_left_alone(tmp_path: Path) -> None:
