@@ -63,6 +63,7 @@ def ensure_operator_key(keys: Keys, platform_url: str, environment: Mapping[str,
     if not is_accepted(platform_url, keys.operator):
         printed = _manage("create_operator_key", "--name", KEY_NAME, environment=environment)
         keys.operator = printed.split()[-1]
+        keys.console_login = keys.console_password = ""  # a platform that is new knows neither of them
         keys.save()
 
 

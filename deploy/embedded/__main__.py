@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -30,13 +31,24 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.embedded", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="start everything and keep it running")
-    up.add_argument("--gpu-workers", type=int, metavar="N", help="default: one a GPU, or two")
-    up.add_argument("--port", type=int, metavar="P", help="default: as last time, at first 8000")
+    up.add_argument("--gpu-workers", type=_between(1, 64), metavar="N", help="default: one a GPU, or two")
+    up.add_argument(
+        "--port", type=_between(1, 65_535), metavar="P", help="default: as last time, at first 8000"
+    )
     given = commands.add_parser("manage", help="run a command of manage.py on a platform that runs")
     for command in (up, given):
         command.add_argument("--directory", type=Path, default=DEFAULT_DIRECTORY, help="default: %(default)s")
     given.add_argument("words", nargs=argparse.REMAINDER, help="such as: create_operator_key --name me")
     return parser.parse_args(arguments)
+
+
+def _between(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"from {least} to {most}, not {text}")
+        return int(text)
+
+    return number
 
 
 def stop_once(_number: int, _frame: FrameType | None) -> None:

@@ -13,7 +13,7 @@ class PlatformAlreadyRunning(PreludeError):
     def __init__(self, *, directory: Path, pid: str) -> None:
         super().__init__(
             f"A platform already runs in {directory} (process {pid or 'unknown'}). "
-            "Stop it first, or choose another directory with --directory."
+            "Stop it first, or choose another directory with --directory (of the demo: --var)."
         )
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.demo.keys import Keys, ensure_console_login, ensure_operator_key
 from deploy.embedded import layout
+from deploy.embedded.__main__ import parse
 from deploy.embedded.environment import application_environment
 from deploy.embedded.errors import PlatformAlreadyRunning
 from deploy.embedded.platform import Platform
@@ -77,6 +79,27 @@ def test_readiness_is_asked_of_the_platform_and_not_of_a_proxy(
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setattr(urllib.request, "_opener", None)  # one that knows of no proxy may be kept there
     platform.wait_until_ready(seconds=20)
+
+
+def test_the_demo_makes_a_login_anew_on_a_platform_that_is_new(platform: Platform, tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "state.json", operator="prl_old", console_login="old", console_password="old")
+    ensure_operator_key(keys, platform.url, platform.environment)
+    ensure_console_login(keys, platform.environment)
+    assert keys.console_login.startswith("demo-")
+    kept = Keys.load(keys.file)
+    ensure_operator_key(keys, platform.url, platform.environment)
+    assert keys == kept
+
+
+@pytest.mark.parametrize(
+    "words", [("--port", "0"), ("--port", "70000"), ("--port", "-1"), ("--gpu-workers", "0")]
+)
+def test_numbers_that_cannot_be_are_refused(
+    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(["up", *words])
+    assert f"{words[0]}: from 1 to " in capsys.readouterr().err
 
 
 def test_no_process_but_the_migration_is_given_the_owners_password(platform: Platform) -> None:
