@@ -45,7 +45,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Line:
-    """An arm on a split. Scores are in percent, `gap` and `worst_gap` in points below the twin's."""
+    """An arm on a split. Scores are in percent, `gap` in points below the twin's; None unless each seed has one."""
 
     base: str
     task: str
@@ -144,8 +144,8 @@ def _line(
     rounds: Figure | None,
     costs: Costs | None,
 ) -> Line:
-    gaps = [twin_scores[seed] - one.score for seed, one in measured.items() if seed in twin_scores]
-    is_twin = run.arm.recipe_name == CENTRAL
+    has_twins = twin_scores.keys() == measured.keys() and run.arm.recipe_name != CENTRAL
+    gaps = [twin_scores[seed] - one.score for seed, one in measured.items()] if has_twins else []
     return Line(
         base=run.base,
         task=run.task,
@@ -155,7 +155,7 @@ def _line(
         n_seeds=len(measured),
         score=Figure.of([one.score for one in measured.values()]),
         worst=Figure.of([one.worst for one in measured.values()]),
-        gap=Figure.of(gaps) if gaps and not is_twin else None,
+        gap=Figure.of(gaps) if gaps else None,
         rounds_to_share=rounds,
         costs=costs,
     )

@@ -253,6 +253,20 @@ def test_a_broken_run_is_told_and_its_comparison_is_not_shown(place: Workplace, 
     assert "seed 1 broke: loss_not_finite" in page
 
 
+def test_there_is_no_gap_to_twins_of_which_one_is_missing(place: Workplace, tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    planned = Schedule(plan_of(place, "central", "short"), place, results)
+    while (job := planned.next_job()) is not None:
+        if job.run.arm.recipe_name == "central" and job.run.seed == 1 and job.run.candidate is None:
+            planned.end(job.run, reason="its process ended (exit code -9)")
+            continue
+        results.append(record(job.run, job))
+        planned.end(job.run)
+
+    [line] = make_lines(planned, place)
+    assert (line.arm, line.n_seeds, line.gap) == ("prefix/short", 3, None)
+
+
 def test_a_refused_candidate_is_known_later_and_the_others_are_chosen_among(
     place: Workplace, tmp_path: Path
 ) -> None:
