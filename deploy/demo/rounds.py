@@ -32,35 +32,45 @@ class RoundWatcher(Protocol):
 
 
 def run_rounds(arrangement: Arrangement, n_rounds: int, watcher: RoundWatcher) -> None:
-    """Run rounds one after the other; one that an interrupted run left open is finished first and counts.
+    """Run rounds one after the other; one that an interrupted run left open is ended first, and counts if it succeeds.
+
+    Its deadline may have passed while nothing ran.
 
     Raises:
-        RoundNotFinished: a round failed or was canceled.
+        RoundNotFinished: a round that was begun here failed or was canceled.
         WaitedTooLong: a round did not end.
     """
     rounds = f"/federations/{arrangement.federation['id']}/rounds"
-    live = [found for found in arrangement.operator.list(rounds) if not _is_over(found)]
-    for _ in range(n_rounds):
-        federated_round = live.pop() if live else arrangement.operator.post(rounds, {})
-        follow_round(arrangement, federated_round["id"], watcher)
+    live = [found["id"] for found in arrangement.operator.list(rounds) if not _is_over(found)]
+    ended = [follow_round(arrangement, round_id, watcher) for round_id in live[:n_rounds]]
+    for _ in range(n_rounds - sum(found["state"] in _FINISHED for found in ended)):
+        federated_round = arrangement.operator.post(rounds, {})
+        federated_round = follow_round(arrangement, federated_round["id"], watcher)
+        if federated_round["state"] in _BROKEN:
+            raise RoundNotFinished(
+                number=federated_round["number"],
+                state=federated_round["state"],
+                reason=federated_round["reason"],
+            )
 
 
-def follow_round(arrangement: Arrangement, round_id: str, watcher: RoundWatcher) -> None:
-    """Show a round to the watcher until it is over."""
+def follow_round(arrangement: Arrangement, round_id: str, watcher: RoundWatcher) -> Body:
+    """Show a round to the watcher until it is over; what it then is.
+
+    Raises:
+        WaitedTooLong: it did not end.
+    """
     started = time.monotonic()
     while True:
         moment = _look(arrangement, round_id)
         watcher.show(moment)
         federated_round, waited = moment.federated_round, time.monotonic() - started
-        state = federated_round["state"]
-        if state in _BROKEN:
-            raise RoundNotFinished(
-                number=federated_round["number"], state=state, reason=federated_round["reason"]
-            )
-        if state in _FINISHED:
-            return
+        if _is_over(federated_round):
+            return federated_round
         if waited > ROUND_SECONDS:
-            raise WaitedTooLong(path=f"/rounds/{round_id}", state=state, waited_seconds=waited)
+            raise WaitedTooLong(
+                path=f"/rounds/{round_id}", state=federated_round["state"], waited_seconds=waited
+            )
         time.sleep(_POLL_SECONDS)
 
 
