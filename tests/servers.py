@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -40,8 +41,13 @@ def start_servers(directory: Path, *, named: bool = True) -> Servers:
     """
     environment = os.environ if named else {}
     database_url, broker_url = environment.get("DATABASE_URL"), environment.get("BROKER_URL")
-    owner_database_url = environment["OWNER_DATABASE_URL"] if database_url else None
-    superuser_database_url = environment["SUPERUSER_DATABASE_URL"] if database_url else None
+    owner_database_url = environment.get("OWNER_DATABASE_URL") if database_url else None
+    superuser_database_url = environment.get("SUPERUSER_DATABASE_URL") if database_url else None
+    if database_url and not (owner_database_url and superuser_database_url):
+        raise pytest.UsageError(
+            "DATABASE_URL names a PostgreSQL to test on, which takes OWNER_DATABASE_URL and SUPERUSER_DATABASE_URL, "
+            "too. Unset it: then the tests start one of their own."
+        )
     if database_url and owner_database_url and superuser_database_url and broker_url:
         return Servers(
             database_url=database_url,
