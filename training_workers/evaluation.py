@@ -86,6 +86,9 @@ class _Scorer:
             logits = self.method.logits(base, self.state, batch)
         losses = functional.cross_entropy(logits, batch.targets, reduction="none")
         loss_sums = torch.zeros(len(rows), device=losses.device).index_add(0, batch.target_rows, losses)
+        if self.label_tokens is not None and self.log_prior is not None:
+            choices = logits[batch.first_targets][:, self.label_tokens]
+            loss_sums += _leaning(choices, self.log_prior, batch.labels)
         n_right, n_answers, margins = self._answers(logits, batch, rows)
         columns = zip(rows, n_right, n_answers, loss_sums.tolist(), margins, strict=True)
         return [_RowScore(*column) for column in columns]
@@ -121,7 +124,7 @@ def evaluate(
     """The score of a state on held-out examples; without a state, of the bare base model.
 
     With a tenant's `label_counts` its answers lean to the labels that it sees often, by their log prior: right
-    where use is mixed as the counted rows are. The loss is the model's own.
+    where use is mixed as the counted rows are. The loss is that of such answers.
 
     Raises:
         JobCancelled: `should_stop` said so.
@@ -164,6 +167,12 @@ def _precision(base: TaskModel) -> str:
     if base.exact is None or base.label_tokens is None:
         return base.runtime.dtype_name
     return f"{base.runtime.dtype_name}, close calls in float32"
+
+
+def _leaning(choices: Tensor, log_prior: Tensor, labels: Tensor) -> Tensor:
+    """What the prior adds to each row's loss, [n_rows]; what the labels have together of a vocabulary stays."""
+    leaned = functional.cross_entropy(choices + log_prior, labels, reduction="none")
+    return leaned - functional.cross_entropy(choices, labels, reduction="none")
 
 
 def _log_prior(base: TaskModel, label_counts: Mapping[str, int] | None) -> Tensor | None:

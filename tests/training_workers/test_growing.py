@@ -87,9 +87,7 @@ def test_each_rule_grows_one_that_its_tenant_can_take_out(
     assert len(set(tensors.values())) == 4
     prior = json.loads(archives["prior"].read("prelude.json"))["label_log_prior"]
     assert prior["positive"] > prior["negative"]
-    assert grown["prior"]["loss"] == grown["prior"]["shared_loss"], (
-        "answers lean, the loss is the version's own"
-    )
+    assert grown["prior"]["loss"] != grown["prior"]["shared_loss"], "what is compared is how the answers lean"
     kept = Path(settings.STORAGES["blobs"]["OPTIONS"]["location"])
     stored = [file.read_bytes() for file in kept.rglob("*") if file.is_file()]
     for rule in ("fine_tune", "ditto", "personal_values"):
