@@ -1,11 +1,13 @@
 """Refusals as HTTP: one table from error class to status, one handler, bodies as problem details (RFC 9457)."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, UnreadablePostError
 from django.views import defaults
 from rest_framework import exceptions
@@ -20,6 +22,9 @@ from tenants.errors import PreludeError
 
 CONTENT_TYPE = "application/problem+json"
 API_PATH = "/api/"
+# Of PostgreSQL's error codes: connection exceptions, ended by an operator or starting, no connection left.
+AWAY_CODES = ("08", "57P", "53300")
+AWAY_SECONDS = 5
 
 STATUSES: Mapping[type[PreludeError], HTTPStatus] = {
     refusals.CursorInvalid: HTTPStatus.BAD_REQUEST,
@@ -216,8 +221,23 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Django's handler500: a defect of ours, whose traceback is in the log under the same request id."""
+    """Django's handler500: a defect of ours, or a server of ours that is away; the log has the traceback."""
     if not request.path.startswith(API_PATH):
         return defaults.server_error(request)
+    # Here and not in `handle`: a connection may be lost as late as in the commit.
+    if _is_database_away(sys.exception()):
+        detail = (
+            "The database does not answer. Send the request again, with its Idempotency-Key if it had one."
+        )
+        away = Problem(HTTPStatus.SERVICE_UNAVAILABLE, "database_away", detail, {}, AWAY_SECONDS)
+        return away.as_response()
     detail = "Something went wrong here. The request id finds it in the platform's log."
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", detail).as_response()
+
+
+def _is_database_away(error: BaseException | None) -> bool:
+    """Whether the same request may do when it is sent again; drivers give errors without an answer no code."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    code = getattr(error.__cause__, "sqlstate", None)
+    return code is None or code.startswith(AWAY_CODES)

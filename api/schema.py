@@ -102,6 +102,7 @@ class ProblemSchema(AutoSchema):
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             HTTPStatus.TOO_MANY_REQUESTS,
+            HTTPStatus.SERVICE_UNAVAILABLE,
         ]
         if self.method != "GET":
             statuses.append(HTTPStatus.CONFLICT)
@@ -121,14 +122,18 @@ def _document() -> dict[str, Any]:
 
 
 def _add_rate(operation: dict[str, Any], registry: ComponentRegistry) -> None:
-    """Every answer to a tenant tells of its rate; it is described for those of success and for the refusal."""
+    """Every answer to a tenant tells of its rate; it is described for those of success and for the refusal.
+
+    And when to come again, where it is too early.
+    """
     headers = {name: _header(registry, name, text) for name, text in rates.HEADERS.items()}
     refused = str(int(HTTPStatus.TOO_MANY_REQUESTS))
     for status, answer in operation["responses"].items():
         if status.startswith("2") or status == refused:
             answer.setdefault("headers", {}).update(headers)
-    retry_after = _header(registry, "Retry-After", "Seconds until one more request fits.")
-    operation["responses"][refused]["headers"]["Retry-After"] = retry_after
+    retry_after = _header(registry, "Retry-After", "Seconds until it is worth another try.")
+    for status in (refused, str(int(HTTPStatus.SERVICE_UNAVAILABLE))):
+        operation["responses"][status].setdefault("headers", {})["Retry-After"] = retry_after
 
 
 def _header(registry: ComponentRegistry, name: str, text: str) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import httpx
+import psycopg
 import pytest
+from django.db import OperationalError
 from django.urls import path
 from pytest_django import Settings
 from rest_framework.request import Request
@@ -135,6 +137,7 @@ def failing_client(operator_client: APIClient, settings: Settings) -> APIClient:
         (FederationNotReady(federation_id="fed_1", state="preparing"), 409, "federation_not_ready"),
         (LeaseLost(public_id="run_1", attempt=2), 500, "internal_error"),
         (RuntimeError("a secret of ours"), 500, "internal_error"),
+        (OperationalError("the secret of a connection"), 503, "database_away"),
     ],
 )
 def test_an_error_rolls_back_what_its_request_wrote(
@@ -144,6 +147,25 @@ def test_an_error_rolls_back_what_its_request_wrote(
     body = problem(failing_client.post("/api/v1/failing"), status, code)
     assert "secret" not in str(body)
     assert not Tenant.objects.filter(slug="left-behind").exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("cause", "status"),
+    [
+        (psycopg.OperationalError("server closed the connection unexpectedly"), 503),
+        (psycopg.errors.AdminShutdown(), 503),
+        (psycopg.errors.CannotConnectNow(), 503),
+        (psycopg.errors.DeadlockDetected(), 500),
+    ],
+)
+def test_a_database_that_is_away_is_no_defect(
+    failing_client: APIClient, cause: Exception, status: int
+) -> None:
+    Failing.error = OperationalError("a secret of ours")
+    Failing.error.__cause__ = cause
+    answer = failing_client.post("/api/v1/failing")
+    assert (answer.status_code, answer.get("Retry-After")) == (status, "5" if status == 503 else None)
 
 
 @pytest.mark.django_db
