@@ -26,7 +26,12 @@ class NewScheduleSerializer(Body):
     every_minutes = serializers.IntegerField(
         min_value=1, max_value=MAX_MINUTES, allow_null=True, default=None
     )
-    cron = serializers.CharField(max_length=200, allow_blank=True, default="")
+    cron = serializers.CharField(
+        max_length=200,
+        allow_blank=True,
+        default="",
+        help_text="Minute, hour, day of month, month and day of week, such as `30 2 * * 1-5`.",
+    )
     time_zone = serializers.CharField(max_length=64, default="UTC")
     is_paused = serializers.BooleanField(default=False, help_text="Its times pass without a round.")
 

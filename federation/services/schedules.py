@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 N_NEXT_TIMES: Final = 3
 MAX_MINUTES: Final = 366 * 24 * 60
+N_CRON_FIELDS: Final = 5
 
 
 def set_schedule(
@@ -45,6 +46,11 @@ def set_schedule(
     """
     if (every_minutes is None) == (cron == ""):
         raise ScheduleInvalid(problem="give either every_minutes or cron")
+    if cron and len(cron.split()) != N_CRON_FIELDS:
+        # cronsim reads a sixth one, the first, as seconds: `0 0 3 * * *` is three o'clock, `* * * * * *` every second.
+        raise ScheduleInvalid(
+            problem=f"the cron line {cron!r} has not five fields, from minute to day of week"
+        )
     due = next_due(every_minutes=every_minutes, cron=cron, time_zone=time_zone, after=now)
     rule = {"every_minutes": every_minutes, "cron": cron, "time_zone": time_zone, "is_paused": is_paused}
     with transaction.atomic():

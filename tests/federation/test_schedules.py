@@ -164,6 +164,8 @@ def test_cron_lines_are_read_in_their_time_zone(cron: str, time_zone: str, after
         (366 * 24 * 60 + 1, "", "UTC"),
         (10**14, "", "UTC"),
         (None, "61 * * * *", "UTC"),
+        (None, "* * * * * *", "UTC"),
+        (None, "@daily", "UTC"),
         (None, "* * * * *", "Mars/X"),
     ],
 )
