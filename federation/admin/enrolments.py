@@ -19,7 +19,7 @@ from tenants.states import DatasetState, TenantState
 class InvitationForm(ServiceForm):
     """A place is offered; the tenant takes it with a dataset."""
 
-    refusals_at: ClassVar = {"already_invited": "tenant"}
+    refusals_at: ClassVar = {"already_invited": "tenant", "federation_not_ready": "federation"}
     explanation = "The tenant takes its place itself, by naming a dataset of its own."
     submit_label = "Invite"
 

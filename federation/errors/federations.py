@@ -50,12 +50,14 @@ class FederationNameTaken(PreludeError):
 
 
 class FederationNotReady(PreludeError):
-    """Rounds need a federation whose start prefix is there."""
+    """Rounds need a federation whose start prefix is there, and one that was refused takes no tenants."""
 
     code = "federation_not_ready"
 
     def __init__(self, *, federation_id: str, state: str) -> None:
-        super().__init__(f"Federation {federation_id} is {state}; rounds need one that is ready.")
+        super().__init__(
+            f"Federation {federation_id} is {state}; rounds need one that is ready, places one that is not refused."
+        )
 
 
 class AlreadyInvited(PreludeError):

@@ -8,6 +8,7 @@ from federation.errors import (
     DatasetDoesNotFit,
     DatasetNotReady,
     FederationNameTaken,
+    FederationNotReady,
     NotInvited,
 )
 from federation.models import BaseModel, Enrolment, Federation, PrefixVersion
@@ -95,7 +96,9 @@ def refuse_start(*, federation: Federation, code: str, reason: str) -> None:
 
 
 def invite(*, federation: Federation, tenant: Tenant) -> Enrolment:
-    """Offer a tenant a place; one that left may be invited again. Raises AlreadyInvited."""
+    """Offer a tenant a place; one that left may be invited again. Raises AlreadyInvited and FederationNotReady."""
+    if federation.state == FederationState.REFUSED:  # for good: no round will ever open
+        raise FederationNotReady(federation_id=federation.public_id, state=federation.state)
     with transaction.atomic():
         enrolment, is_new = Enrolment.objects.get_or_create(federation=federation, tenant=tenant)
         if is_new:

@@ -15,6 +15,7 @@ from federation.errors import (
     DatasetDoesNotFit,
     DatasetNotReady,
     FederationNameTaken,
+    FederationNotReady,
     NotInvited,
     SpecificationInvalid,
     VersionOfAnotherFederation,
@@ -169,6 +170,15 @@ def test_a_tenant_enrols_where_it_is_invited_and_its_first_scores_are_asked_for(
         evaluation.version and evaluation.version.number for evaluation in Evaluation.objects.order_by("id")
     ]
     assert versions == [None, 0]
+
+
+def test_a_refused_federation_invites_nobody(acme: Tenant) -> None:
+    federation = FederationFactory.create(state=FederationState.PREPARING)
+    claimed = claim(Federation, federation.pk, owner="worker")
+    federations.refuse_start(federation=claimed, code="specification_invalid", reason="No such module.")
+    with pytest.raises(FederationNotReady, match="is refused"):
+        federations.invite(federation=Federation.objects.get(pk=federation.pk), tenant=acme)
+    assert not Enrolment.objects.exists()
 
 
 def test_whoever_left_is_out_until_it_is_invited_again(acme: Tenant) -> None:
