@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from federation.aggregation_settings import BroadcastDtype, Rule, Server, WeightedMean, WireDtype
 from federation.errors import SpecificationInvalid
 from federation.methods import MethodSettings, PrefixSettings
-from federation.sections import Section, Text
+from federation.sections import Section, Text, first_fault
 
 TEXT_MARK = "{text}"
 MAX_ADAMW_LEARNING_RATE = 0.05
@@ -288,9 +288,8 @@ def parse_specification(data: object) -> FederationSpecification:
     try:
         specification = FederationSpecification.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "specification"
-        raise SpecificationInvalid(field=field, problem=first["msg"]) from None
+        field, problem = first_fault(error)
+        raise SpecificationInvalid(field=field or "specification", problem=problem) from None
     _check_quorum(specification)
     return specification
 

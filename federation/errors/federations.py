@@ -98,7 +98,8 @@ class PersonalRuleInvalid(PreludeError):
 
     def __init__(self, *, field: str, rule: str, problem: str) -> None:
         self.field = field
-        super().__init__(f"A personal prefix by the rule {rule!r} cannot be grown: {field} {problem}.")
+        # The member of an enumeration is shown as its value.
+        super().__init__(f"A personal prefix by the rule {str(rule)!r} cannot be grown: {field} {problem}.")
 
 
 class PersonalPrefixLimitReached(PreludeError):

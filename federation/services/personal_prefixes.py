@@ -17,6 +17,7 @@ from federation.errors import (
 )
 from federation.methods import PrefixSettings
 from federation.models import Enrolment, Federation, PersonalPrefix, PrefixVersion
+from federation.sections import first_fault
 from federation.specification import DITTO_PROXIMAL, LabelTask, Training
 from federation.states import (
     PERSONAL_PREFIX_LIVE,
@@ -122,9 +123,10 @@ def _settings(
     try:
         Training.model_validate({"optimizer": "adamw", "batch_size": batch_size, **chosen})
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "n_steps"
-        raise PersonalRuleInvalid(field=field, rule=rule, problem=f"is not valid: {first['msg']}") from None
+        field, problem = first_fault(error)
+        raise PersonalRuleInvalid(
+            field=field or "n_steps", rule=rule, problem=f"is not valid: {problem}"
+        ) from None
     return {name: chosen.get(name) for name in given}
 
 

@@ -76,6 +76,9 @@ def test_refusals_have_their_codes(acme_client: APIClient, path: str) -> None:
     assert faults(grow(acme_client, path, rule="magic")) == {("rule", "invalid_choice")}
     refused = problem(grow(acme_client, path, proximal=1.0), 422, "personal_rule_invalid")
     assert refused["field"] == "proximal"
+    assert "by the rule 'fine_tune' cannot be grown: proximal is no setting of it." in refused["detail"]
+    too_fast = problem(grow(acme_client, path, learning_rate=1.0), 422, "personal_rule_invalid")
+    assert "not valid: with adamw it must be at most" in too_fast["detail"]
     foreign = PersonalPrefixFactory.create().version.public_id
     problem(grow(acme_client, path, version=foreign), 404, "not_found")
     with scoping.platform():
