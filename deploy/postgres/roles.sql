@@ -37,6 +37,11 @@ ALTER ROLE prelude_app SET tcp_keepalives_idle = '30s';
 ALTER ROLE prelude_app SET tcp_keepalives_interval = '10s';
 ALTER ROLE prelude_app SET tcp_keepalives_count = 3;
 
+-- A statement that is refused (a name that is taken is enough) would be written to the server's log with all its values,
+-- wrapped keys and addresses of people among them, and so would the values that a constraint found twice.
+ALTER ROLE prelude_app SET log_min_error_statement = 'panic';
+ALTER ROLE prelude_app SET log_error_verbosity = 'terse';
+
 -- NOINHERIT comes first: from PostgreSQL 16 on, a membership takes the member's setting when it is granted.
 GRANT prelude_platform TO prelude_app;
 

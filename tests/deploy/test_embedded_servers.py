@@ -70,6 +70,14 @@ def test_a_client_that_falls_silent_within_a_transaction_is_cut_off(embedded_ser
     assert found == ("5min",)
 
 
+def test_the_servers_log_holds_no_values_of_a_refused_statement(embedded_servers: Servers) -> None:
+    with psycopg.connect(embedded_servers.database_url, autocommit=True) as connection:
+        for name, value in (("log_min_error_statement", "panic"), ("log_error_verbosity", "terse")):
+            assert connection.execute(f"SHOW {name}").fetchone() == (value,)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(f"SET {name} = DEFAULT")
+
+
 @pytest.mark.parametrize(
     "statement",
     [
