@@ -135,7 +135,7 @@ class Platform:
 
     def _choose_port(self) -> int:
         if self._wanted_port is not None:
-            return self._ports.required(self._wanted_port)
+            return self._ports.required("web", self._wanted_port, directory=self.directory)
         return self._ports.remembered("web", directory=self.directory, preferred=PREFERRED_PORT)
 
     def _end_leftovers(self) -> None:

@@ -14,6 +14,7 @@ from deploy.embedded.errors import PortTaken
 LOOPBACK: Final = "127.0.0.1"
 LOWEST_PORT: Final = 20_000
 N_PORTS: Final = 12_000
+_FILE_NAME: Final = "ports.json"
 
 logger = logging.getLogger(__name__)
 
@@ -69,27 +70,36 @@ class HeldPorts:
 
     def remembered(self, name: str, *, directory: Path, preferred: int | None = None) -> int:
         """The port that a server of this directory had last time, else the preferred one, else any."""
-        path = directory / "ports.json"
-        ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+        ports = _read(directory)
         candidates = [port for port in (ports.get(name), preferred) if port is not None]
         port = next(filter(self.hold, candidates), None) or self.free(taken=ports.values())
         if candidates and port != candidates[0]:
             logger.warning("Port %d is taken; %s listens on %d", candidates[0], name, port)
-        draft = path.with_suffix(
-            ".draft"
-        )  # a start that is cut off here would leave a file that no start can read
-        draft.write_text(json.dumps({**ports, name: port}, indent=2) + "\n")
-        draft.replace(path)
+        _write(directory, {**ports, name: port})
         return port
 
-    def required(self, port: int) -> int:
-        """The port that was asked for.
+    def required(self, name: str, port: int, *, directory: Path) -> int:
+        """The port that was asked for, which is remembered.
 
         Raises: PortTaken.
         """
         if not self.hold(port):
             raise PortTaken(port=port)
+        _write(directory, {**_read(directory), name: port})
         return port
+
+
+def _read(directory: Path) -> dict[str, int]:
+    path = directory / _FILE_NAME
+    ports: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
+    return ports
+
+
+def _write(directory: Path, ports: dict[str, int]) -> None:
+    path = directory / _FILE_NAME
+    draft = path.with_suffix(".draft")  # a start that is cut off here would leave a file that no start can read
+    draft.write_text(json.dumps(ports, indent=2) + "\n")
+    draft.replace(path)
 
 
 def _is_free(port: int) -> bool:

@@ -54,7 +54,16 @@ def test_the_preferred_port_comes_first_and_a_taken_one_is_left_alone(tmp_path: 
         stranger.listen()
         assert ports.remembered("web", directory=tmp_path, preferred=preferred) != preferred
         with pytest.raises(PortTaken, match=str(preferred)):
-            ports.required(preferred)
+            ports.required("web", preferred, directory=tmp_path)
+
+
+def test_a_port_that_was_asked_for_is_the_next_starts_too(tmp_path: Path) -> None:
+    asked = some_port()
+    with HeldPorts() as ports:
+        ports.remembered("web", directory=tmp_path)
+        assert ports.required("web", asked, directory=tmp_path) == asked
+    with HeldPorts() as ports:
+        assert ports.remembered("web", directory=tmp_path) == asked
 
 
 def test_a_held_port_is_nobody_elses_until_it_is_let_go(tmp_path: Path) -> None:
@@ -62,12 +71,12 @@ def test_a_held_port_is_nobody_elses_until_it_is_let_go(tmp_path: Path) -> None:
         port = first.free()
         assert not second.hold(port)
         with pytest.raises(PortTaken):
-            second.required(port)
+            second.required("web", port, directory=tmp_path)
         with socket.socket() as server:  # the server that it is held for may listen, at once or later
             server.bind((LOOPBACK, port))
             server.listen()
         first.close()
-        assert second.required(port) == port
+        assert second.required("web", port, directory=tmp_path) == port
 
 
 def choose(directory: Path, preferred: int, barrier: Barrier, answer: Connection) -> None:
