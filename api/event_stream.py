@@ -2,8 +2,9 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import ClassVar, Final
 
 from django.conf import settings
 from rest_framework.renderers import JSONRenderer
@@ -27,14 +28,24 @@ class EventStream:
 
     `look` returns what is to be sent since the last look, or None when the caller may no longer listen. Each stream
     holds a thread of the server for as long as it lasts: their number is bounded, and it ends after `seconds`, so that
-    clients spread anew. Raises TooManyStreams.
+    clients spread anew. A tenant gets half of them at most, so that it leaves some to others. Raises TooManyStreams.
     """
 
     places = threading.BoundedSemaphore(settings.MAX_EVENT_STREAMS)
+    _n_of_tenant: ClassVar[Counter[object]] = Counter()
+    _counting: ClassVar = threading.Lock()
 
-    def __init__(self, look: Callable[[], str | None], *, seconds: float) -> None:
-        if not self.places.acquire(blocking=False):
-            raise TooManyStreams(limit=settings.MAX_EVENT_STREAMS)
+    def __init__(
+        self, look: Callable[[], str | None], *, seconds: float, tenant_id: object | None = None
+    ) -> None:
+        with self._counting:
+            share = max(1, settings.MAX_EVENT_STREAMS // 2)
+            if tenant_id is not None and self._n_of_tenant[tenant_id] >= share:
+                raise TooManyStreams(limit=share)
+            if not self.places.acquire(blocking=False):
+                raise TooManyStreams(limit=settings.MAX_EVENT_STREAMS)
+            self._n_of_tenant[tenant_id] += 1
+        self._tenant_id = tenant_id
         self._look = look
         self._seconds = seconds
         self._is_open = True
@@ -56,9 +67,13 @@ class EventStream:
 
     def close(self) -> None:
         """Give the place back. The server calls it however the answer ends, also before it began."""
-        if self._is_open:
-            self._is_open = False
-            self.places.release()
+        with self._counting:
+            if self._is_open:
+                self._is_open = False
+                self._n_of_tenant.subtract([self._tenant_id])
+                if not self._n_of_tenant[self._tenant_id]:
+                    del self._n_of_tenant[self._tenant_id]
+                self.places.release()
 
 
 def framed(event: Event) -> str:

@@ -113,8 +113,14 @@ class LiveEvents(ApiView):
             _chosen(asked)  # what is asked for has to be there
         if self._number is None:
             self._number = number_up_to_now()
+        tenant = self.principal.tenant
+        stream = EventStream(
+            partial(self._look, asked),
+            seconds=settings.EVENT_STREAM_SECONDS,
+            tenant_id=tenant.pk if tenant else None,
+        )
         return StreamingHttpResponse(
-            EventStream(partial(self._look, asked), seconds=settings.EVENT_STREAM_SECONDS),
+            stream,
             content_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )

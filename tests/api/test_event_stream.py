@@ -193,6 +193,22 @@ def test_streams_are_few_and_each_gives_its_place_back(
     second.close()
 
 
+def test_a_tenant_leaves_places_to_others(
+    acme_client: APIClient, globex_client: APIClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.MAX_EVENT_STREAMS = 4
+    monkeypatch.setattr(EventStream, "places", threading.BoundedSemaphore(4))
+    first, second = acme_client.get(STREAM), acme_client.get(STREAM)
+    problem(acme_client.get(STREAM), 429, "too_many_streams")
+    theirs = globex_client.get(STREAM)
+    assert theirs.status_code == 200
+    first.close()
+    third = acme_client.get(STREAM)
+    assert third.status_code == 200
+    for stream in (second, third, theirs):
+        stream.close()
+
+
 def test_an_event_arrives_over_a_connection_that_was_open_before_it(
     live_server: LiveServer, operator_client: APIClient
 ) -> None:
