@@ -29,7 +29,8 @@ class NewCampaignSerializer(Body):
     n_rounds = serializers.IntegerField(
         min_value=1,
         max_value=MAX_ROUNDS,
-        help_text="Rounds that it holds at most, whatever comes of each. "
+        help_text="Rounds that it holds at most, whatever comes of each; only a last one that fails is held again, "
+        "where the candidate before it was not scored. "
         f"It fails when {FAILED_IN_A_ROW} fail in a row, or one cannot open.",
     )
     patience = serializers.IntegerField(

@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ('state_changed_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('finished_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('state', models.CharField(choices=[('running', 'Running'), ('completed', 'Completed'), ('failed', 'Failed'), ('canceled', 'Canceled')], default='running', max_length=16)),
-                ('n_rounds', models.PositiveIntegerField(help_text='Rounds that it holds at most, whatever comes of each.')),
+                ('n_rounds', models.PositiveIntegerField(help_text='Rounds that it holds at most, whatever comes of each; only a last one that fails is held again, where the candidate before it was not scored.')),
                 ('patience', models.PositiveIntegerField(help_text='Evaluated rounds without a better version after which it ends; none: it goes on.', null=True)),
                 ('evaluate_every', models.PositiveIntegerField(default=1, help_text="Every so many rounds the candidate is scored; the last one's always is.")),
                 ('started_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),

@@ -21,7 +21,10 @@ class Campaign(Stateful):
 
     federation = models.ForeignKey(Federation, on_delete=models.PROTECT, related_name="campaigns")
     state = models.CharField(max_length=16, choices=CampaignState, default=CampaignState.RUNNING)
-    n_rounds = models.PositiveIntegerField(help_text="Rounds that it holds at most, whatever comes of each.")
+    n_rounds = models.PositiveIntegerField(
+        help_text="Rounds that it holds at most, whatever comes of each; only a last one that fails is held again, "
+        "where the candidate before it was not scored."
+    )
     patience = models.PositiveIntegerField(
         null=True,
         help_text="Evaluated rounds without a better version after which it ends; none: it goes on.",
@@ -52,7 +55,7 @@ class Campaign(Stateful):
 
     def evaluates(self, place: int) -> bool:
         """Whether the candidate of its round at `place`, counted from 1, is scored."""
-        return place % self.evaluate_every == 0 or place == self.n_rounds
+        return place % self.evaluate_every == 0 or place >= self.n_rounds
 
     def conflict(self, target: str) -> CampaignStateConflict:
         return CampaignStateConflict(campaign_id=self.public_id, state=self.state, wanted=target)

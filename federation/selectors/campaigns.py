@@ -29,8 +29,8 @@ class CampaignProgress:
 
     @property
     def percent(self) -> int:
-        """For a progress bar."""
-        return round(100 * self.n_ended / self.campaign.n_rounds)
+        """For a progress bar; a last round that is held again does not lengthen it."""
+        return min(100, round(100 * self.n_ended / self.campaign.n_rounds))
 
 
 def campaign_progress(campaigns: Sequence[Campaign]) -> dict[object, CampaignProgress]:

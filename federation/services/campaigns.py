@@ -72,7 +72,7 @@ def advance(*, campaign: Campaign) -> None:
             rounds.start_round(federation=campaign.federation, campaign=campaign)
         except PreludeError as refusal:
             # Tenants read the reason. The refusal's text counts other tenants, so that it goes to operators alone.
-            reason = f"Round {len(states) + 1} of {campaign.n_rounds} could not open: {refusal.code}."
+            reason = f"Its round {len(states) + 1} could not open: {refusal.code}."
             _end(campaign, Ending(CampaignState.FAILED, reason), refusal=str(refusal))
 
 
@@ -81,12 +81,20 @@ def ending_of(campaign: Campaign, states: Sequence[str]) -> Ending | None:
     n_failed = len(list(takewhile(lambda state: state == RoundState.FAILED, reversed(states))))
     if n_failed >= min(FAILED_IN_A_ROW, campaign.n_rounds):
         return Ending(CampaignState.FAILED, f"{n_failed} rounds failed in a row.")
-    if len(states) >= campaign.n_rounds:
-        return Ending(CampaignState.COMPLETED, f"Its {campaign.n_rounds} rounds were held.")
+    if len(states) >= campaign.n_rounds and not _waits_for_its_score(campaign, states):
+        return Ending(CampaignState.COMPLETED, f"Its {len(states)} rounds were held.")
     if campaign.patience is not None and _n_without_gain(campaign, states) >= campaign.patience:
         reason = f"Ended early: {campaign.patience} evaluated rounds in a row gave no better version."
         return Ending(CampaignState.COMPLETED, reason)
     return None
+
+
+def _waits_for_its_score(campaign: Campaign, states: Sequence[str]) -> bool:
+    """Whether the last candidate was not scored: the last round, which is, has failed, and the work would be lost."""
+    last = max(
+        (place for place, state in enumerate(states, start=1) if state != RoundState.FAILED), default=0
+    )
+    return last > 0 and states[last - 1] == RoundState.KEPT and not campaign.evaluates(last)
 
 
 def _n_without_gain(campaign: Campaign, states: Sequence[str]) -> int:

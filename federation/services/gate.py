@@ -4,13 +4,17 @@ In a campaign it has to be the better one. The tolerance lets rounds go on from 
 noise of its measurement; a campaign's rounds do so anyway, and thirty tolerances in a row would be a real loss.
 
 What was published by hand since the round opened stays.
+
+Tenants read how a round ended, and know their own scores: from a sum over few tenants each would tell the others'. So
+the reason has no number; the platform's record has them all.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from federation.models import Evaluation, FederatedRound, LocalRun, PrefixVersion
 from federation.services import prefixes
 from federation.states import EvaluationState, RoundState
+from tenants.services import audit
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,17 @@ def decide(*, federated_round: FederatedRound) -> Decision:
     if comparison.n_tenants < federated_round.quorum:
         reason = f"Only {comparison.n_tenants} tenants scored the candidate and the quorum is {federated_round.quorum}."
         return Decision(RoundState.FAILED, reason)
-    told = f"weighted held-out score {comparison.incumbent:.4f} -> {comparison.candidate:.4f}"
     if federated_round.campaign_id is not None:
         is_kept = comparison.candidate <= comparison.incumbent
+        told = f"is {'no better' if is_kept else 'better'} than the incumbent's"
     else:
         tolerance = federated_round.federation.rules.gate.tolerance
-        told += f", tolerance {tolerance:g}"
         is_kept = comparison.candidate < comparison.incumbent - tolerance
+        told = f"is {'' if is_kept else 'not '}lower than the incumbent's by more than the tolerance of {tolerance:g}"
+    told = f"its weighted held-out score {told}"
+    audit.record(
+        action="round.decided", subject=federated_round, after={"is_kept": is_kept, **asdict(comparison)}
+    )
     if is_kept:
         return Decision(RoundState.KEPT, f"The gate kept the candidate: {told}.")
     candidate = federated_round.candidate_version
@@ -56,7 +64,7 @@ def decide(*, federated_round: FederatedRound) -> Decision:
     if pointer.version_id != federated_round.incumbent_version_id:
         reason = f"The gate kept the candidate: another version was published by hand meanwhile; {told}."
         return Decision(RoundState.KEPT, reason)
-    prefixes.move(pointer=pointer, version=candidate, actor="gate", reason=told)
+    prefixes.move(pointer=pointer, version=candidate, actor="gate", reason=f"In its round {told}.")
     return Decision(RoundState.PUBLISHED, f"The gate published the candidate: {told}.")
 
 

@@ -208,6 +208,28 @@ def test_a_failed_round_leaves_nothing_behind_and_three_in_a_row_end_it() -> Non
     assert len(rounds_of(campaign)) == 5
 
 
+def test_a_last_round_that_fails_is_held_again_while_the_rounds_before_it_were_not_scored() -> None:
+    campaign = start(ready_federation(), n_rounds=3, evaluate_every=3)
+    for _ in range(2):
+        hold(campaign)
+    lose(campaign)
+    assert reload(campaign).state == CampaignState.RUNNING
+    hold(campaign, score=0.7)
+    ended = reload(campaign)
+    assert (ended.state, ended.state_reason) == (CampaignState.COMPLETED, "Its 4 rounds were held.")
+    assert numbers(campaign, "parent_version") == [0, 1, 2, 2]
+    assert published_number(campaign) == 3
+
+
+def test_a_last_round_that_fails_is_not_held_again_where_the_one_before_it_was_scored() -> None:
+    campaign = start(ready_federation(), n_rounds=3, evaluate_every=2)
+    hold(campaign)
+    hold(campaign, score=0.4)
+    lose(campaign)
+    ended = reload(campaign)
+    assert (ended.state, ended.state_reason) == (CampaignState.COMPLETED, "Its 3 rounds were held.")
+
+
 def test_a_campaign_of_one_round_that_fails_has_failed() -> None:
     campaign = start(ready_federation(), n_rounds=1)
     lose(campaign)
@@ -223,7 +245,7 @@ def test_it_fails_when_a_round_cannot_open_and_tells_tenants_no_more_than_the_co
     hold(campaign, score=0.7)
     ended = reload(campaign)
     assert ended.state == CampaignState.FAILED
-    assert ended.state_reason == "Round 2 of 3 could not open: quorum_out_of_reach."
+    assert ended.state_reason == "Its round 2 could not open: quorum_out_of_reach."
     with scoping.platform():
         entry = AuditEntry.objects.get(action="campaign.failed")
     assert "1 active tenants" in entry.after["refusal"]

@@ -1,5 +1,6 @@
 """A round's way through its states, whatever its tenants do."""
 
+import re
 from datetime import timedelta
 
 import numpy as np
@@ -34,6 +35,7 @@ from federation.states import (
 )
 from tenants import scoping, storage
 from tenants.errors import LeaseLost
+from tenants.models import AuditEntry
 from tenants.services.tenants import change_tenant
 from tenants.states import TenantState
 from tests.conftest import Message
@@ -76,6 +78,29 @@ def test_a_whole_round_publishes_the_weighted_mean() -> None:
         assert PublishRecord.objects.filter(new=candidate, actor="gate").count() == 1
 
 
+@pytest.mark.parametrize(("of_others", "state"), [(0.75, "published"), (0.25, "kept")])
+def test_from_what_a_tenant_reads_of_the_gate_it_cannot_tell_others_scores(
+    of_others: float, state: str
+) -> None:
+    federation = ready_federation()
+    federated_round = steps.start(federation)
+    steps.train_all(federated_round)
+    first, *_ = steps.runs_of(federated_round)
+    steps.score_all(federated_round, parent=0.5, candidate=of_others)
+    ended = steps.reload(federated_round)
+    assert ended.state == state
+    with scoping.tenant(first.tenant_id):
+        read = [
+            ended.state_reason,
+            *RoundEvent.objects.values_list("message", flat=True),
+            *map(str, RoundEvent.objects.values_list("data", flat=True)),
+            *PublishRecord.objects.values_list("reason", flat=True),
+            *map(str, AuditEntry.objects.values_list("after", flat=True)),
+        ]
+    numbers = re.findall(r"\d+\.\d+", " ".join(read))
+    assert set(numbers) <= {"0.005"}, "the tolerance alone is told"
+
+
 def test_a_worse_candidate_is_kept_and_the_next_round_begins_from_the_published_one() -> None:
     federation = ready_federation()
     federated_round = steps.start(federation)
@@ -83,7 +108,14 @@ def test_a_worse_candidate_is_kept_and_the_next_round_begins_from_the_published_
     steps.score_all(federated_round, parent=0.8, candidate=0.7)
     kept = steps.reload(federated_round)
     assert kept.state == RoundState.KEPT
-    assert "0.8000 -> 0.7000" in kept.state_reason
+    assert "is lower than the incumbent's by more than the tolerance of 0.005" in kept.state_reason
+    with scoping.platform():
+        decided = AuditEntry.objects.get(action="round.decided")
+    assert (decided.tenant_id, decided.after["is_kept"]) == (None, True)
+    assert (decided.after["incumbent"], decided.after["candidate"]) == (
+        pytest.approx(0.8),
+        pytest.approx(0.7),
+    )
     second = steps.start(federation)
     with scoping.platform():
         assert (second.number, second.parent_version.number) == (2, 0)
