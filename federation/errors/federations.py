@@ -14,7 +14,7 @@ class SpecificationInvalid(PreludeError):
 
 
 class BaseModelNameTaken(PreludeError):
-    """Base models have unique names."""
+    """Base models have names of their own; a refused one leaves its name to others."""
 
     code = "base_model_name_taken"
 
@@ -41,7 +41,7 @@ class BaseModelNotReady(PreludeError):
 
 
 class FederationNameTaken(PreludeError):
-    """Federations have unique names."""
+    """Federations have names of their own; a refused one leaves its name to others."""
 
     code = "federation_name_taken"
 

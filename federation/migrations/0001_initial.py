@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'base model',
-                'constraints': [models.UniqueConstraint(fields=('name',), name='base_model_name_unique'), models.CheckConstraint(condition=models.Q(('state__in', ['registering', 'ready', 'refused'])), name='base_model_state_known'), models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('state__in', ['ready', 'refused'])), models.Q(models.Q(('state__in', ['ready', 'refused']), _negated=True), ('finished_at', None)), _connector='OR'), name='base_model_finished_at_iff_terminal')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('state', 'refused'), _negated=True), fields=('name',), name='base_model_name_unique'), models.CheckConstraint(condition=models.Q(('state__in', ['registering', 'ready', 'refused'])), name='base_model_state_known'), models.CheckConstraint(condition=models.Q(models.Q(('finished_at__isnull', False), ('state__in', ['ready', 'refused'])), models.Q(models.Q(('state__in', ['ready', 'refused']), _negated=True), ('finished_at', None)), _connector='OR'), name='base_model_finished_at_iff_terminal')],
             },
         ),
         migrations.CreateModel(
@@ -468,7 +468,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='federation',
-            constraint=models.UniqueConstraint(fields=('name',), name='federation_name_unique'),
+            constraint=models.UniqueConstraint(condition=models.Q(('state', 'refused'), _negated=True), fields=('name',), name='federation_name_unique'),
         ),
         migrations.AddConstraint(
             model_name='federation',

@@ -46,7 +46,9 @@ class BaseModel(Leased):
     class Meta:
         verbose_name = "base model"
         constraints = [
-            models.UniqueConstraint(fields=["name"], name="base_model_name_unique"),
+            models.UniqueConstraint(
+                fields=["name"], condition=~Q(state=BaseModelState.REFUSED), name="base_model_name_unique"
+            ),
             *state_constraints(
                 "base_model", BaseModelState.values, [BaseModelState.READY, BaseModelState.REFUSED]
             ),
@@ -89,7 +91,9 @@ class Federation(Leased):
     class Meta:
         verbose_name = "federation"
         constraints = [
-            models.UniqueConstraint(fields=["name"], name="federation_name_unique"),
+            models.UniqueConstraint(
+                fields=["name"], condition=~Q(state=FederationState.REFUSED), name="federation_name_unique"
+            ),
             *state_constraints(
                 "federation", FederationState.values, [FederationState.READY, FederationState.REFUSED]
             ),

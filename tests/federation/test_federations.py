@@ -20,7 +20,7 @@ from federation.errors import (
     SpecificationInvalid,
     VersionOfAnotherFederation,
 )
-from federation.models import Enrolment, Evaluation, Federation, PublishRecord
+from federation.models import BaseModel, Enrolment, Evaluation, Federation, PublishRecord
 from federation.services import base_models, federations, prefixes
 from federation.specification import FederationSpecification, parse_specification
 from federation.states import BaseModelState, EnrolmentState, FederationState
@@ -140,6 +140,20 @@ def test_base_models_have_names_of_their_own() -> None:
     base_models.register_base_model(name="x", directory="x", source="s", licence="l")
     with pytest.raises(BaseModelNameTaken):
         base_models.register_base_model(name="x", directory="y", source="s", licence="l")
+
+
+def test_what_was_refused_leaves_its_name_to_others() -> None:
+    row = base_models.register_base_model(name="x", directory="x", source="s", licence="l")
+    claimed = claim(BaseModel, row.pk, owner="worker")
+    base_models.refuse_base_model(base_model=claimed, code="unreadable", reason="No such file.")
+    base_models.register_base_model(name="x", directory="y", source="s", licence="l")
+    base_model = BaseModelFactory.create()
+    refused = federations.create_federation(name="x", base_model=base_model, specification=SPECIFICATION)
+    held = claim(Federation, refused.pk, owner="worker")
+    federations.refuse_start(federation=held, code="unfit", reason="It does not fit.")
+    federations.create_federation(name="x", base_model=base_model, specification=SPECIFICATION)
+    with pytest.raises(FederationNameTaken):
+        federations.create_federation(name="x", base_model=base_model, specification=SPECIFICATION)
 
 
 def test_the_start_prefix_is_version_0_and_published() -> None:
