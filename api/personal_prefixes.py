@@ -11,7 +11,7 @@ from django.http import FileResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -102,9 +102,15 @@ class PersonalPrefixes(FederationView):
     resource = Resource.ENROLMENTS
     only: ClassVar = _FOR_TENANTS
 
+    def load(self, federation_id: str) -> None:  # type: ignore[override]
+        """To read, among those that the tenant has left, too."""
+        is_read = self.request.method in SAFE_METHODS
+        rows = visibility.federations_once_joined if is_read else visibility.federations
+        self.federation = pick(rows, federation_id)
+
     @paged("list_personal_prefixes", tag="personal-prefixes", rows=PersonalPrefixSerializer)
     def get(self, _: Request) -> Response:
-        """List the tenant's own in this federation, the newest first."""
+        """List the tenant's own in this federation, the newest first; also after it has left."""
         rows = visibility.personal_prefixes().filter(federation=self.federation)
         return self.page(rows, PersonalPrefixSerializer)
 

@@ -45,6 +45,12 @@ def federations() -> QuerySet[Federation]:
     return Federation.objects.all() if scoping.is_platform() else Federation.objects.filter(pk__in=_joined())
 
 
+def federations_once_joined() -> QuerySet[Federation]:
+    """The same with those that a tenant has left: what it made there is still its own."""
+    rows = Federation.objects.all()
+    return rows if scoping.is_platform() else rows.filter(pk__in=Enrolment.objects.values("federation"))
+
+
 def enrolments(*, federation: Federation) -> QuerySet[Enrolment]:
     """A federation's enrolments: a tenant sees its own."""
     return Enrolment.objects.filter(federation=federation)

@@ -135,6 +135,21 @@ def test_another_tenant_of_the_federation_sees_nothing_of_it(
     assert acme_client.get(ROW.format(grown.public_id)).status_code == 200
 
 
+def test_who_has_left_lists_what_is_still_its_own_and_grows_nothing(
+    acme_client: APIClient, path: str, federation: Federation
+) -> None:
+    grown = completed(grow(acme_client, path).json()["id"])
+    place = path.removesuffix("personal-prefixes") + "enrolments"
+    [enrolment] = acme_client.get(place).json()["results"]
+    assert acme_client.delete(f"{place}/{enrolment['id']}").status_code == 200
+    [listed] = acme_client.get(path).json()["results"]
+    assert listed["id"] == grown.public_id
+    assert acme_client.head(path).status_code == 200
+    assert_same_as_unknown(
+        acme_client, path.replace(federation.public_id, "{}"), federation.public_id, method="post"
+    )
+
+
 def test_an_outsider_finds_no_federation(globex_client: APIClient, path: str, federation: Federation) -> None:
     place = path.replace(federation.public_id, "{}")
     assert_same_as_unknown(globex_client, place, federation.public_id)
