@@ -1,6 +1,6 @@
 """Datasets: a tenant uploads them, the training side finds them sound or not; operators read the records."""
 
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 from django.conf import settings
 from django.http.response import HttpResponseBase
@@ -35,6 +35,14 @@ class DatasetRefusal(TypedDict):
     row: int | None
 
 
+class DatasetFacts(Facts):
+    """What validation found, as far as the caller may know it."""
+
+    def to_representation(self, value: Any) -> Any:
+        """Without the labels for operators."""
+        return selectors.shown_facts(value)
+
+
 class NewDatasetSerializer(Body):
     """The form of an upload."""
 
@@ -55,7 +63,9 @@ class DatasetSerializer(RowSerializer[Dataset]):
     format = serializers.ChoiceField(DatasetFormat.choices)
     size_bytes = serializers.IntegerField()
     state = serializers.ChoiceField(DatasetState.choices)
-    facts = Facts(help_text="n_rows, n_train, n_held_out, n_duplicates, labels, columns, …")
+    facts = DatasetFacts(
+        help_text="n_rows, n_train, n_held_out, n_duplicates, columns, …; labels and their counts for the tenant alone."
+    )
     refusal = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)

@@ -94,7 +94,8 @@ class Training(Section):
         False,
         description="Label tasks only: train on the label words' first tokens alone, with the log of the tenant's own "
         "label counts added to their logits (Menon et al. 2021, arXiv 2007.07314; FedLC, Zhang et al. 2022, arXiv "
-        "2209.00189). The counts stay with the tenant. It helps with few long rounds and harms many short ones.",
+        "2209.00189). The counts are no part of the update, and are shown to the tenant alone. It helps with few "
+        "long rounds and harms many short ones.",
     )
 
     @field_validator("learning_rate")

@@ -1,7 +1,8 @@
 """Reads of the tenants' side, each within the scope in force: a tenant meets its own rows, an operator all."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -56,6 +57,12 @@ def accounts_with(address: str) -> list[User]:
 def datasets() -> QuerySet[Dataset]:
     """All datasets that the scope may see."""
     return Dataset.objects.all()
+
+
+def shown_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataset's facts for the scope in force: which labels it has, and how often, is for its tenant alone."""
+    is_platform = scoping.is_platform()
+    return {name: value for name, value in facts.items() if name != "labels" or not is_platform}
 
 
 def limits(*, tenant: Tenant) -> TenantLimits:

@@ -270,6 +270,17 @@ def test_only_tenants_upload_and_delete(operator_client: APIClient, acme: Tenant
     problem(operator_client.delete(path), 403, "tenant_only")
 
 
+def test_how_often_a_label_occurs_is_told_to_the_tenant_alone(
+    acme_client: APIClient, operator_client: APIClient, acme: Tenant
+) -> None:
+    dataset = DatasetFactory.create(tenant=acme)
+    for path in (PATH, f"{PATH}/{dataset.public_id}"):
+        own, shown = acme_client.get(path).json(), operator_client.get(path).json()
+        [own, shown] = [body["results"][0] if path == PATH else body for body in (own, shown)]
+        assert own["facts"].pop("labels") == {"positive": 50, "negative": 50}
+        assert shown == own
+
+
 def test_a_refusal_is_told_with_row_and_code(acme_client: APIClient, acme: Tenant) -> None:
     dataset = DatasetFactory.create(
         tenant=acme,

@@ -28,9 +28,10 @@ from federation.selectors import charts
 from federation.states import RoundState
 from tenants import scoping
 from tenants.admin.rows import change_url
-from tenants.models import ApiKey, Membership, Tenant
+from tenants.models import ApiKey, Dataset, Membership, Tenant
 from tests.factories import (
     ApiKeyFactory,
+    DatasetFactory,
     EvaluationFactory,
     MembershipFactory,
     PrefixVersionFactory,
@@ -112,6 +113,18 @@ def test_a_row_is_found_by_its_public_id(operator: Client, acme: Tenant, globex:
     page = text_of(operator.get(list_url(Tenant), {"q": acme.public_id}))
     assert "Acme" in page
     assert "Globex" not in page
+
+
+def test_a_datasets_labels_are_shown_to_its_members_alone(operator: Client, acme: Tenant) -> None:
+    row = DatasetFactory.create(tenant=acme, facts={"n_rows": 70, "labels": {"overdue": 41, "paid": 29}})
+    member = signed_in(MembershipFactory.create(tenant=acme).user)
+    guess = f"{list_url(Dataset)}?facts__labels__overdue__gt=40"
+    assert "overdue" in text_of(member.get(change_url(row)))
+    assert member.get(guess).status_code == 200
+    page = text_of(operator.get(change_url(row)))
+    assert "n_rows" in page
+    assert "overdue" not in page
+    assert operator.get(guess).status_code in (302, 400)
 
 
 def test_the_dashboard_counts_and_shows_live_and_ended_rounds(
