@@ -15,9 +15,9 @@ from api.refusals import TooManyStreams
 # committed, so that all who write in rounds would wait for one another, and no LISTEN comes through a pooler in
 # transaction mode. A look is one short transaction, in which the caller's key is checked again.
 LOOK_EVERY_SECONDS: Final = 1.0
-BEAT_EVERY_SECONDS: Final = (
-    15.0  # a comment: proxies close what is silent, and who has gone is only met by writing
-)
+# A comment at each look that has nothing to tell. Who has gone is met by writing alone, and by the second write: a page
+# that is loaded anew would hold its old place for that long. Proxies close what is silent, too.
+BEAT: Final = ":\n\n"
 RETRY_MILLISECONDS: Final = 1_000
 
 Event = dict[str, object]
@@ -52,16 +52,11 @@ class EventStream:
 
     def __iter__(self) -> Iterator[str]:
         """What is sent, until the time is over or the caller may no longer listen."""
-        started = beaten = time.monotonic()
+        started = time.monotonic()
         yield f"retry: {RETRY_MILLISECONDS}\n\n"
         while (text := self._look()) is not None:
-            now = time.monotonic()
-            if not text and now - beaten >= BEAT_EVERY_SECONDS:
-                text = ":\n\n"
-            if text:
-                yield text
-                beaten = now
-            if now - started >= self._seconds:
+            yield text or BEAT
+            if time.monotonic() - started >= self._seconds:
                 return
             time.sleep(LOOK_EVERY_SECONDS)
 

@@ -147,10 +147,7 @@ def live(operator_client: APIClient) -> Iterator[Iterator[bytes]]:
     answer.close()
 
 
-def test_no_transaction_is_open_while_a_stream_waits(
-    live: Iterator[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(event_stream, "BEAT_EVERY_SECONDS", 0)
+def test_no_transaction_is_open_while_a_stream_waits(live: Iterator[bytes]) -> None:
     assert next(live) == b":\n\n"
     assert not connection.in_atomic_block
     assert scoping.in_force() is None

@@ -8,8 +8,10 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from deploy.demo.keys import Keys, ensure_console_login, ensure_operator_key
@@ -151,6 +153,21 @@ def test_commands_reach_a_platform_that_runs(platform: Platform) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().startswith("prl_")
     assert (platform.directory / "environment.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_closed_event_stream_gives_its_place_back_within_seconds(platform: Platform) -> None:
+    key = given(platform.directory, "create_operator_key", "--name", "streams").stdout.strip()
+    stream, headers = f"{platform.url}/api/v1/events/stream", {"Authorization": f"Bearer {key}"}
+
+    def status() -> int:
+        with httpx.stream("GET", stream, headers=headers, timeout=30) as answer:
+            return answer.status_code
+
+    with ExitStack() as pages:
+        for _ in range(4):
+            assert pages.enter_context(httpx.stream("GET", stream, headers=headers)).status_code == 200
+        assert status() == 429
+    eventually(lambda: status() == 200, seconds=6)
 
 
 def test_commands_need_a_platform(tmp_path: Path) -> None:
