@@ -80,8 +80,13 @@ class Api:
 
 
 def find_or_create(api: Api, path: str, *, key: str, body: Body) -> Body:
-    """Return the thing in a list that has the body's value of `key`, made if there is none."""
+    """Return the thing in a list that has the body's value of `key`, made if there is none that was not refused."""
+    return find(api, path, key=key, value=body[key]) or api.post(path, body)
+
+
+def find(api: Api, path: str, *, key: str, value: object) -> Body | None:
+    """The thing in a list whose `key` has the value; what was refused is as good as none."""
     for found in api.list(path):
-        if found[key] == body[key]:
+        if found[key] == value and found["state"] != "refused":
             return found
-    return api.post(path, body)
+    return None

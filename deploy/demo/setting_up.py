@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.demo.client import Api, Body, find_or_create
+from deploy.demo.client import Api, Body, find, find_or_create
 from deploy.demo.errors import ThingRefused, WaitedTooLong
 from deploy.demo.keys import Keys, tenant_key
 from deploy.demo.packages import BASE_MODEL, MODEL_PACKAGE
@@ -93,10 +93,8 @@ def _registered_base_model(operator: Api) -> Body:
 
 
 def _uploaded_dataset(api: Api, file: Path) -> Body:
-    for found in api.list("/datasets"):
-        if found["name"] == DATASET_NAME:
-            return found
-    return api.upload("/datasets", file, name=DATASET_NAME)
+    known = find(api, "/datasets", key="name", value=DATASET_NAME)
+    return known or api.upload("/datasets", file, name=DATASET_NAME)
 
 
 def _with_ready_dataset(tenant: DemoTenant, tell: Tell) -> DemoTenant:
