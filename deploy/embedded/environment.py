@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from deploy.embedded.ports import LOOPBACK
+from deploy.embedded.postgres import LIBPQ
 from deploy.embedded.servers import Servers
 
 DIRECTORIES: Final = {
@@ -14,9 +15,24 @@ DIRECTORIES: Final = {
 }
 
 
+# What a person may say of an embedded platform. All else of these names is meant for another one, in production say.
+OVERRIDABLE: Final = (
+    "PRELUDE_LOG_LEVEL",
+    "PRELUDE_OPERATOR_PASSWORD",
+    "PRELUDE_TRAINING_DTYPE",
+    "PRELUDE_TRAINING_THREADS",
+)
+_SETTINGS: Final = ("PRELUDE_", "DJANGO_", "CELERY_", "GUNICORN_", LIBPQ)
+_URLS: Final = ("DATABASE_URL", "OWNER_DATABASE_URL", "BROKER_URL")
+
+
 def inherited() -> dict[str, str]:
-    """This process's environment without the owner's password, even where this process has it."""
-    return {name: value for name, value in os.environ.items() if name != "OWNER_DATABASE_URL"}
+    """This process's environment without what would lead a process of this platform elsewhere."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in OVERRIDABLE or not (name.startswith(_SETTINGS) or name in _URLS)
+    }
 
 
 def application_environment(servers: Servers, *, directory: Path, url: str) -> dict[str, str]:

@@ -71,7 +71,7 @@ def gpu_workers(environment: Mapping[str, str], *, n_workers: int) -> list[Proce
         name = f"gpu{index + 1}"
         device = {"CUDA_VISIBLE_DEVICES": str(index % n_devices)} if n_devices > 1 else {}
         command = (*CELERY, "-n", f"{name}@%h", *queue, *QUIET)
-        specifications.append(process(name, "gpu", command, {**environment, **threads, **device}))
+        specifications.append(process(name, "gpu", command, {**threads, **environment, **device}))
     return specifications
 
 

@@ -34,6 +34,15 @@ INITDB_OPTIONS: Final = (
 FOR_TESTS: Final = ("fsync=off", "full_page_writes=off")
 
 
+LIBPQ: Final = "PG"  # how the variables begin that a connection follows wherever its URL is silent
+
+
+def forget_settings() -> None:
+    """Remove them from this process: they are of another server, and could lead its own connections there."""
+    for name in [name for name in os.environ if name.startswith(LIBPQ)]:
+        del os.environ[name]
+
+
 def data_directory(place: Path) -> Path:
     """Where in a place the data is."""
     return place / "postgres"

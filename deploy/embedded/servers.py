@@ -9,7 +9,7 @@ from typing import Final, Self
 from deploy.embedded.database import APP, DATABASE, OWNER, set_up_database
 from deploy.embedded.errors import ProcessNotReady
 from deploy.embedded.ports import HeldPorts
-from deploy.embedded.postgres import PostgresServer
+from deploy.embedded.postgres import PostgresServer, forget_settings
 from deploy.embedded.processes import tail
 from deploy.embedded.secrets import PlatformSecrets
 from deploy.embedded.supervisor import Supervisor
@@ -50,6 +50,7 @@ class Servers:
         test_mode: bool = False,
     ) -> Self:
         """Start both over the directory's data, and return when both answer and the roles are set up."""
+        forget_settings()
         postgres = PostgresServer.inside(
             directory, ports=ports, password=secrets.superuser_password, test_mode=test_mode
         )

@@ -17,7 +17,7 @@ import pytest
 from deploy.demo.keys import Keys, ensure_console_login, ensure_operator_key
 from deploy.embedded import layout
 from deploy.embedded.__main__ import parse
-from deploy.embedded.environment import application_environment
+from deploy.embedded.environment import application_environment, inherited
 from deploy.embedded.errors import PlatformAlreadyRunning
 from deploy.embedded.platform import Platform
 from deploy.embedded.processes import wait_until_gone
@@ -104,6 +104,14 @@ def test_numbers_that_cannot_be_are_refused(
     assert f"{words[0]}: from 1 to " in capsys.readouterr().err
 
 
+def test_training_follows_the_environment_of_who_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRELUDE_TRAINING_THREADS", "3")
+    monkeypatch.setenv("PRELUDE_LEASE_SECONDS", "3")
+    [worker] = layout.gpu_workers(inherited(), n_workers=1)
+    assert worker.environment["PRELUDE_TRAINING_THREADS"] == "3"
+    assert "PRELUDE_LEASE_SECONDS" not in worker.environment
+
+
 def test_no_process_but_the_migration_is_given_the_owners_password(platform: Platform) -> None:
     assert "OWNER_DATABASE_URL" not in platform.environment
     assert "OWNER_DATABASE_URL" in platform.owner_environment
@@ -122,7 +130,17 @@ def test_three_replicas_that_start_together_migrate_once(embedded_servers: Serve
     assert sum("No migrations to apply." in output for output in outputs) == 2
 
 
-def test_the_command_stops_everything_on_sigterm(tmp_path: Path) -> None:
+def test_the_command_starts_whatever_was_meant_for_others_and_stops_everything_on_sigterm(
+    tmp_path: Path,
+) -> None:
+    meant_for_others = {
+        "PGHOSTADDR": "192.0.2.1",
+        "PGOPTIONS": "-c role=nobody",
+        "PGSERVICE": "elsewhere",
+        "GUNICORN_CMD_ARGS": "--bind 127.0.0.1:1",
+        "PRELUDE_HTTPS_ONLY": "true",
+        "PRELUDE_STORAGE_BUCKET": "elsewhere",
+    }
     command = [
         sys.executable,
         "-m",
@@ -133,7 +151,13 @@ def test_the_command_stops_everything_on_sigterm(tmp_path: Path) -> None:
         "--directory",
         str(tmp_path),
     ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=layout.PROJECT) as up:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=layout.PROJECT,
+        env={**os.environ, **meant_for_others},
+    ) as up:
         assert up.stdout is not None
         assert any("Prelude runs at" in line for line in up.stdout)
         processes = json.loads((tmp_path / "status.json").read_text())["processes"].values()
