@@ -5,7 +5,6 @@ python -m tests.faults [--seed N] [--directory var/faults] [--passes N --kills N
 
 import argparse
 import random
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from tests.faults.arena import Arena, arena
 from tests.faults.faults import AT_FAIL_POINTS, KILLS, OUTAGES, Fault, Scattered, at_some_time
 from tests.faults.judging import Outcome, endure
+from tests.places import emptied
 
 N_UNDISTURBED = 12
 HEADER = ("fault", "rounds", "published", "lost", "doubled", "stuck", "longest recovery (s)")
@@ -77,10 +77,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     faults = planned(options)
     options.directory.mkdir(parents=True, exist_ok=True)
-    place = (
-        options.directory.resolve() / "run"
-    )  # stays for whoever wants to know why; the next run removes it
-    shutil.rmtree(place, ignore_errors=True)
+    place = emptied(options.directory.resolve() / "run")  # stays for whoever wants to know why
     print(f"{len(faults)} faults, seed {options.seed}", flush=True)
     with arena(place, n_undisturbed=N_UNDISTURBED) as ready:
         print(f"An undisturbed round takes {ready.calm_seconds:.1f} s.", flush=True)

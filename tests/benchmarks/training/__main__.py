@@ -7,7 +7,6 @@ import argparse
 import json
 import platform
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from federation.specification import parse_specification
 from tests.benchmarks.training import report
 from tests.benchmarks.training.measuring import measure
 from tests.benchmarks.training.turns import Task
+from tests.places import emptied
 
 TENANT: Final = "movies"
 N_HELD_OUT: Final = 100
@@ -107,9 +107,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, write as it goes, and show; a contender that ends elsewhere than Prelude fails it."""
     arguments, console = parse(), Console()
-    place = arguments.output / "training"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    place = emptied(arguments.output / "training")
     task = quick_task(place) if arguments.quick else demo_task(arguments.var)
     n_turns = 1 if arguments.quick else arguments.turns
     say = partial(console.print, highlight=False, markup=False)
