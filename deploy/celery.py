@@ -12,6 +12,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "deploy.settings")
 from django.conf import settings  # the line above tells it where to look
 from django.db import close_old_connections
 
+from tenants import staging
+
 app = Celery("prelude", set_as_current=True)
 app.conf.update(
     broker_url=settings.BROKER_URL.get_secret_value(),
@@ -48,6 +50,11 @@ def _renew_connection(**_: object) -> None:
 def _spare_what_stays(**_: object) -> None:
     gc.collect()
     gc.freeze()
+
+
+@worker_ready.connect  # one that was killed could not do it itself
+def _remove_what_was_left(**_: object) -> None:
+    staging.sweep()
 
 
 @setup_logging.connect  # Django's LOGGING holds for workers too

@@ -8,10 +8,12 @@ from deploy.embedded.ports import LOOPBACK
 from deploy.embedded.postgres import LIBPQ
 from deploy.embedded.servers import Servers
 
+TEMPORARY: Final = "temporary"
 DIRECTORIES: Final = {
     "PRELUDE_STORAGE_ROOT": "storage",
     "PRELUDE_BASE_MODELS_ROOT": "base_models",
     "PRELUDE_STATIC_ROOT": "static",
+    "TMPDIR": TEMPORARY,
 }
 
 

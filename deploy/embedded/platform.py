@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -15,7 +16,7 @@ from typing import Final, Self
 
 from deploy.embedded import layout
 from deploy.embedded.commands import keep_environment
-from deploy.embedded.environment import DIRECTORIES, application_environment, inherited
+from deploy.embedded.environment import DIRECTORIES, TEMPORARY, application_environment, inherited
 from deploy.embedded.errors import CommandFailed
 from deploy.embedded.lock import sole_supervisor
 from deploy.embedded.ports import LOOPBACK, HeldPorts
@@ -123,6 +124,7 @@ class Platform:
             (self.directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         resources.enter_context(sole_supervisor(self.directory))
         self._end_leftovers()
+        self._empty_temporary()
         resources.callback(self._end_leftovers)
         journal = logging.FileHandler(self.logs / "supervisor.log")
         journal.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -143,6 +145,11 @@ class Platform:
         if left:
             logger.warning("Killed processes that were left over: %s", left)
             wait_until_gone(left, seconds=5.0)
+
+    def _empty_temporary(self) -> None:
+        """Of what was killed: nothing that uses the place is alive."""
+        shutil.rmtree(self.directory / TEMPORARY)
+        (self.directory / TEMPORARY).mkdir(mode=0o700)
 
     def _start_servers(self, resources: ExitStack) -> None:
         data = data_directory(place_for(self.directory, identity=fitting_identity()))

@@ -1,6 +1,5 @@
 """The coordinator's arithmetic over stored files; rows are read before and written after it, in transactions apart."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from federation.errors import AggregateNotFinite, TooFewUpdates
 from federation.models import FederatedRound, LocalRun, PrefixVersion
 from federation.services import rounds
 from federation.states import LocalRunState, RoundState
-from tenants import storage
+from tenants import staging, storage
 from tenants.errors import LeaseLost, PreludeError
 from tenants.failpoints import FailPoint, reach
 from tenants.models import Tenant
@@ -89,15 +88,15 @@ def judge(plans: Sequence[CheckPlan]) -> list[Verdict]:
 
     Raises BlobMissing and BlobCorrupt for the parent: no tenant is to blame for that, and the check is tried again.
     """
-    with _directory() as directory:
+    with staging.directory() as directory:
         parent = Parent(_stage(plans[0].parent, directory))
         return [Verdict(plan=plan, error=_fault(plan, parent, directory)) for plan in plans]
 
 
-def _fault(plan: CheckPlan, parent: Parent, directory: str) -> PreludeError | None:
+def _fault(plan: CheckPlan, parent: Parent, directory: Path) -> PreludeError | None:
     try:
         limit = _update_limit(plan.parent)
-        update = storage.stage(plan.update_sha256, Path(directory), max_bytes=limit)
+        update = storage.stage(plan.update_sha256, directory, max_bytes=limit)
         check_update(
             update,
             parent=parent,
@@ -219,7 +218,7 @@ def aggregate(plan: AggregationPlan, *, beat: Beat = nothing) -> Outcome:
 
     Updates from which no candidate can be made are an outcome, not a failure of the task: no repetition helps.
     """
-    with _directory() as directory:
+    with staging.directory() as directory:
         try:
             made = combine(
                 version=_stage(plan.parent, directory),
@@ -229,7 +228,7 @@ def aggregate(plan: AggregationPlan, *, beat: Beat = nothing) -> Outcome:
                     for sha256, weight in plan.updates
                 ],
                 recipe=plan.recipe,
-                directory=Path(directory),
+                directory=directory,
                 beat=beat,
             )
         except (AggregateNotFinite, TooFewUpdates) as error:
@@ -245,17 +244,13 @@ def aggregate(plan: AggregationPlan, *, beat: Beat = nothing) -> Outcome:
     return Outcome(plan, candidate)
 
 
-def _directory() -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="prelude-")
+def _stage(stored: Stored, directory: Path) -> Path:
+    return storage.stage(stored.sha256, directory, max_bytes=stored.size_bytes)
 
 
-def _stage(stored: Stored, directory: str) -> Path:
-    return storage.stage(stored.sha256, Path(directory), max_bytes=stored.size_bytes)
-
-
-def _stage_update(sha256: str, parent: Stored, directory: str, beat: Beat) -> Path:
+def _stage_update(sha256: str, parent: Stored, directory: Path, beat: Beat) -> Path:
     beat()
-    update = storage.stage(sha256, Path(directory), max_bytes=_update_limit(parent))
+    update = storage.stage(sha256, directory, max_bytes=_update_limit(parent))
     reach(FailPoint.UPDATE_LOADED)
     return update
 

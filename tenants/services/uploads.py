@@ -38,7 +38,7 @@ class DatasetUpload:
         self._limit_bytes = limit_bytes
         self._quota = quotas.stored_bytes
         self.blob_name = ""  # in storage, once finished
-        self._ciphertext = tempfile.NamedTemporaryFile(prefix="prelude-upload-")  # noqa: SIM115 - finish and abort close it
+        self._ciphertext = tempfile.TemporaryFile()  # noqa: SIM115 - finish and abort close it
         context = Dataset.blob_context(str(self.dataset_id))
         self._writer = encryption.EncryptingWriter(self._ciphertext, data_key(tenant), context)
 

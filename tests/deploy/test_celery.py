@@ -1,13 +1,26 @@
 """What Celery does to the database's connection around a task."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from celery.fixups.django import DjangoWorkerFixup  # type: ignore[attr-defined]  # its stubs lack it
-from celery.signals import task_prerun
+from celery.signals import task_prerun, worker_ready
 from django.db import connection
 
 from deploy.celery import app
+from tenants import staging
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_worker_removes_at_its_start_what_killed_ones_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"{staging.PREFIX}left").mkdir()
+    worker_ready.send(sender=None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_keeps_its_connection_from_one_task_to_the_next() -> None:

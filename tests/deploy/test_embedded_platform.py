@@ -112,6 +112,12 @@ def test_training_follows_the_environment_of_who_starts_it(monkeypatch: pytest.M
     assert "PRELUDE_LEASE_SECONDS" not in worker.environment
 
 
+def test_temporary_files_lie_below_the_platforms_directory(platform: Platform) -> None:
+    place = Path(platform.environment["TMPDIR"])
+    assert place.is_relative_to(platform.directory)
+    assert place.is_dir()
+
+
 def test_no_process_but_the_migration_is_given_the_owners_password(platform: Platform) -> None:
     assert "OWNER_DATABASE_URL" not in platform.environment
     assert "OWNER_DATABASE_URL" in platform.owner_environment
@@ -141,6 +147,8 @@ def test_the_command_starts_whatever_was_meant_for_others_and_stops_everything_o
         "PRELUDE_HTTPS_ONLY": "true",
         "PRELUDE_STORAGE_BUCKET": "elsewhere",
     }
+    left = tmp_path / "temporary" / "left" / "by a platform that was killed"
+    left.mkdir(parents=True)
     command = [
         sys.executable,
         "-m",
@@ -160,6 +168,7 @@ def test_the_command_starts_whatever_was_meant_for_others_and_stops_everything_o
     ) as up:
         assert up.stdout is not None
         assert any("Prelude runs at" in line for line in up.stdout)
+        assert not left.parent.exists()
         processes = json.loads((tmp_path / "status.json").read_text())["processes"].values()
         up.send_signal(signal.SIGTERM)
         assert up.wait(timeout=60) == 0

@@ -1,5 +1,6 @@
 """Datasets from the door to storage: encrypted on the way in, refused early, nothing left behind."""
 
+import tempfile
 import threading
 from pathlib import Path
 
@@ -45,16 +46,26 @@ def begun(tenant: Tenant, name: str, limit_bytes: int) -> DatasetUpload:
 def upload_of(
     tenant: Tenant, data: bytes, name: str = "rows.jsonl", limit_bytes: int = 10**9
 ) -> DatasetUpload:
-    upload = begun(tenant, name, limit_bytes)
-    for start in range(0, len(data), 50_000):
-        upload.write(data[start : start + 50_000])
-    upload.finish()
+    with begun(tenant, name, limit_bytes) as upload:
+        for start in range(0, len(data), 50_000):
+            upload.write(data[start : start + 50_000])
+        upload.finish()
     return upload
 
 
 def create(tenant: Tenant, data: bytes = ROWS) -> Dataset:
     with scoping.tenant(tenant.id):
         return datasets.create_dataset(name="rows", upload=upload_of(tenant, data))
+
+
+def test_an_upload_that_is_cut_off_leaves_no_file(
+    acme: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    upload = begun(acme, "rows.jsonl", 10**9)
+    upload.write(ROWS)
+    assert list(tmp_path.iterdir()) == [], "a killed process could not remove it"
+    upload.abort()
 
 
 def test_what_is_stored_is_encrypted_and_opens_with_the_tenants_key_alone(

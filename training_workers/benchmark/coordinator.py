@@ -1,7 +1,6 @@
 """The coordinator's half of a round, by the functions that the coordinator calls: checks, weights, the rule."""
 
 import hashlib
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from federation.aggregation.weights import capped_weight
 from federation.aggregation.wire import in_broadcast_form
 from federation.errors import UpdateRefused
 from federation.specification import FederationSpecification
+from tenants import staging
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,7 @@ class Coordinator:
             NothingToAggregate, TooFewUpdates: not as many passed as the rule needs.
             AggregateNotFinite: the rule's result is none.
         """
-        with tempfile.TemporaryDirectory(prefix="prelude-") as name:
-            directory = Path(name)
+        with staging.directory() as directory:
             version = _file(directory / "parent", self.scored)
             parent = Parent(version)
             updates = [_file(directory / one.tenant, one.update) for one in submitted]
