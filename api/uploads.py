@@ -32,7 +32,7 @@ class ReceivedDataset(UploadedFile):  # type: ignore[type-arg]  # generic for th
 class DatasetUploadHandler(FileUploadHandler):
     """Takes the one file of the form into a `DatasetUpload`. A refusal ends the reading and is raised after it.
 
-    As a context manager it leaves nothing of the file when its block fails.
+    As a context manager it leaves nothing of the file when its block fails before a row names it.
     """
 
     def __init__(self, *, tenant: Tenant, limit_bytes: int, quotas: DatasetQuotas) -> None:

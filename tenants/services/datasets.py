@@ -18,7 +18,7 @@ from tenants.states import DatasetState
 
 
 def create_dataset(*, name: str, upload: DatasetUpload) -> Dataset:
-    """Make a finished upload a dataset and send it to be validated. A failure leaves neither a row nor bytes behind.
+    """Make a finished upload a dataset and send it to be validated. A refusal leaves neither a row nor bytes behind.
 
     Raises QuotaStoredBytes when another one has come in since this one was begun, and both do not fit.
     """
@@ -36,6 +36,7 @@ def create_dataset(*, name: str, upload: DatasetUpload) -> Dataset:
         dispatch.wake_worker(dataset)
         after = audit.fields(dataset, "name", "format", "size_bytes", "state")
         audit.record(action="dataset.created", subject=dataset, after=after)
+        upload.keep()
         return dataset
 
 

@@ -20,10 +20,9 @@ _PARQUET_MAGIC = b"PAR1"
 
 
 class DatasetUpload:
-    """One file on its way in: `write` as it arrives, then `finish`; `abort` leaves nothing.
+    """One file on its way in: `write` as it arrives, then `finish`; `abort` leaves nothing, until `keep`.
 
-    As a context manager it aborts when its block fails: around the transaction that makes the dataset's row, it sees a
-    commit that fails too.
+    As a context manager it aborts when its block fails.
     """
 
     def __init__(self, *, tenant: Tenant, file_name: str, limit_bytes: int, quotas: DatasetQuotas) -> None:
@@ -38,6 +37,7 @@ class DatasetUpload:
         self._limit_bytes = limit_bytes
         self._quota = quotas.stored_bytes
         self.blob_name = ""  # in storage, once finished
+        self._is_kept = False
         self._ciphertext = tempfile.TemporaryFile()  # noqa: SIM115 - finish and abort close it
         context = Dataset.blob_context(str(self.dataset_id))
         self._writer = encryption.EncryptingWriter(self._ciphertext, data_key(tenant), context)
@@ -73,10 +73,18 @@ class DatasetUpload:
         self.blob_name = storage.put_file(self._ciphertext)
         self._ciphertext.close()
 
+    def keep(self) -> None:
+        """A row names the bytes, and what follows is the commit: they stay, whatever is heard of it.
+
+        A connection may be lost when the commit took effect and before its answer came. Bytes that nothing names harm
+        nobody.
+        """
+        self._is_kept = True
+
     def abort(self) -> None:
         """Forget what has arrived; doing so again changes nothing."""
         self._ciphertext.close()
-        if self.blob_name:
+        if self.blob_name and not self._is_kept:
             storage.delete(self.blob_name)
 
     def __enter__(self) -> Self:

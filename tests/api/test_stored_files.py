@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import OperationalError, connection
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from tenants import scoping
+from tenants import dispatch, scoping
 from tenants.models import Dataset, Tenant
 from tenants.services import datasets
 
@@ -25,9 +26,13 @@ def names_in(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-def upload(client: APIClient) -> Any:
+def post(client: APIClient) -> Any:
     form = {"name": "rows", "file": SimpleUploadedFile("rows.jsonl", ROWS)}
-    answer = client.post("/api/v1/datasets", form, format="multipart")
+    return client.post("/api/v1/datasets", form, format="multipart")
+
+
+def upload(client: APIClient) -> Any:
+    answer = post(client)
     assert answer.status_code == 201, answer.content
     return answer.json()
 
@@ -47,6 +52,27 @@ def test_equal_uploads_of_two_tenants_share_no_blob_and_one_outlives_the_other(
             assert rows.read() == ROWS
     assert kept.public_id == theirs["id"]
     assert names_in(root) - before == {kept.blob_name}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_file_stays_where_the_answer_to_the_commit_was_lost(
+    acme_client: APIClient, acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = connection._commit  # type: ignore[attr-defined]  # Django's own
+    made: list[Dataset] = []
+
+    def lose_the_answer() -> None:
+        commit()
+        if made:
+            raise OperationalError("the connection was lost")
+
+    monkeypatch.setattr(dispatch, "wake_worker", made.append)
+    monkeypatch.setattr(connection, "_commit", lose_the_answer)
+    acme_client.raise_request_exception = False
+    assert post(acme_client).status_code == 503
+    monkeypatch.undo()
+    with scoping.tenant(acme.id), datasets.open_rows(Dataset.objects.get()) as rows:
+        assert rows.read() == ROWS
 
 
 @pytest.mark.django_db
