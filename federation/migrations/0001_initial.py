@@ -131,6 +131,7 @@ class Migration(migrations.Migration):
                 ('opened_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('deadline_at', models.DateTimeField()),
                 ('due_at', models.DateTimeField(help_text="The schedule's time that opened it; none: opened by hand.", null=True)),
+                ('n_tries', models.PositiveIntegerField(default=0, editable=False, help_text='Attempts of coordinators at its next step.')),
                 ('is_training_told', models.BooleanField(default=False, editable=False)),
                 ('campaign', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='rounds', to='federation.campaign')),
                 ('federation', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='rounds', to='federation.federation')),

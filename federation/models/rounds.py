@@ -31,6 +31,7 @@ from tenants.errors import LeaseLost
 from tenants.leases import Holdable, Leased
 from tenants.models import Dataset, Tenant, TenantOwned
 
+_HOLDABLE: Final = (RoundState.TRAINING, RoundState.AGGREGATING)  # there is work in them that takes long
 _UNCHANGING: Final = ("federation", "parent_version", "incumbent_version", "candidate_version")
 
 
@@ -40,7 +41,8 @@ class FederatedRound(Holdable):
     The gate compares the candidate with the incumbent: the version that was published when the round opened. It is the
     parent too, but for the rounds of a campaign, which begin where the one before ended.
 
-    While it aggregates, one coordinator holds it; what is in the columns of its lease later is how that ended.
+    While its updates are checked, and while it aggregates, one coordinator holds it; what is in the columns of its
+    lease later is how that ended.
     """
 
     id_prefix = "rnd"
@@ -62,6 +64,9 @@ class FederatedRound(Holdable):
         null=True, help_text="The schedule's time that opened it; none: opened by hand."
     )
     campaign = models.ForeignKey(Campaign, null=True, on_delete=models.PROTECT, related_name="rounds")
+    n_tries = models.PositiveIntegerField(
+        default=0, editable=False, help_text="Attempts of coordinators at its next step."
+    )
     # Whether the coordinator was told that no local run waits or runs any more (`federation.services.looking`).
     is_training_told = models.BooleanField(default=False, editable=False)
 
@@ -81,20 +86,31 @@ class FederatedRound(Holdable):
 
     @classmethod
     def unattended(cls) -> models.QuerySet[Self]:
-        """Rounds that are to be aggregated, and nobody is at it, or has not been heard of in time."""
+        """Rounds whose updates are to be checked or aggregated, and nobody is at it, or was heard of in time."""
         nobodys = Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now())
-        return cls._base_manager.filter(nobodys, state=cls.running_state)
+        return cls._base_manager.filter(nobodys, state__in=_HOLDABLE)
+
+    @classmethod
+    def held(cls, pk: object, *, attempt: int) -> models.QuerySet[Self]:
+        return cls._base_manager.filter(
+            pk=pk, state__in=_HOLDABLE, attempt=attempt, lease_expires_at__isnull=False
+        )
 
     def take(self, *, owner: str) -> None:
-        """Begin to aggregate. Raises LeaseLost when another coordinator is at it, or nothing is to be aggregated."""
+        """Begin to check or to aggregate. Raises LeaseLost when another coordinator is at it, or neither is due."""
         expires_at = Now() + timedelta(seconds=settings.LEASE_SECONDS)
         taken = self.unattended().filter(pk=self.pk)
-        attempt = F("attempt") + 1
-        if taken.update(attempt=attempt, lease_owner=owner, lease_expires_at=expires_at) != 1:
+        counted = {"attempt": F("attempt") + 1, "n_tries": F("n_tries") + 1}
+        if taken.update(**counted, lease_owner=owner, lease_expires_at=expires_at) != 1:
             raise LeaseLost(public_id=self.public_id, attempt=self.attempt + 1)
         self.refresh_from_db(
-            fields=["attempt"]
+            fields=list(counted)
         )  # the row is locked: no other attempt begins before the commit
+
+    def let_go(self) -> None:
+        """End a locked attempt that came to something: the next step is for anyone, and its tries begin anew."""
+        self.n_tries, self.state_reason, self.lease_expires_at = 0, "", None
+        self.save(update_fields=["n_tries", "state_reason", "lease_expires_at"])
 
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
         """What was read of versions and of the federation's specification is kept: they never change."""

@@ -83,14 +83,20 @@ def _plans(federated_round: FederatedRound, local_runs: Sequence[LocalRun]) -> l
     ]
 
 
-def judge(plans: Sequence[CheckPlan]) -> list[Verdict]:
+def judge(plans: Sequence[CheckPlan], *, beat: Beat = nothing) -> list[Verdict]:
     """Check updates of one round against their parent; a refusal is a verdict, not a failure of the task.
 
-    Raises BlobMissing and BlobCorrupt for the parent: no tenant is to blame for that, and the check is tried again.
+    `beat` is called with each. Raises BlobMissing and BlobCorrupt for the parent: no tenant is to blame for that, and
+    the check is tried again.
     """
     with staging.directory() as directory:
         parent = Parent(_stage(plans[0].parent, directory))
-        return [Verdict(plan=plan, error=_fault(plan, parent, directory)) for plan in plans]
+        return [_verdict(plan, parent, directory, beat) for plan in plans]
+
+
+def _verdict(plan: CheckPlan, parent: Parent, directory: str, beat: Beat) -> Verdict:
+    beat()
+    return Verdict(plan=plan, error=_fault(plan, parent, directory))
 
 
 def _fault(plan: CheckPlan, parent: Parent, directory: Path) -> PreludeError | None:
@@ -166,22 +172,29 @@ class Outcome:
 
 
 def begin_aggregation(*, federated_round: FederatedRound, owner: str) -> AggregationPlan | None:
-    """What to aggregate, held by this attempt from now on; nothing where nothing is due, or another is at it.
+    """What to aggregate, held by this attempt from now on; nothing where nothing is due, or another is at it."""
+    if federated_round.state != RoundState.AGGREGATING or not hold(
+        federated_round=federated_round, owner=owner
+    ):
+        return None
+    return plan_aggregation(federated_round=federated_round)
+
+
+def hold(*, federated_round: FederatedRound, owner: str) -> bool:
+    """Take the round for its next step; False where another is at it, or this was one attempt too many.
 
     A round whose attempts all came to nothing ends: it would hold up its federation for as long as nobody looks.
     """
-    if federated_round.state != RoundState.AGGREGATING:
-        return None
     try:
         federated_round.take(owner=owner)
     except LeaseLost:
-        return None
-    if federated_round.attempt > settings.MAX_ATTEMPTS:
-        last = federated_round.state_reason or "coordinator_lost: Who aggregated it was not heard of in time."
-        reason = f"{last} This was attempt {settings.MAX_ATTEMPTS} of {settings.MAX_ATTEMPTS}."
-        rounds.end(federated_round=federated_round, state=RoundState.FAILED, reason=reason)
-        return None
-    return plan_aggregation(federated_round=federated_round)
+        return False
+    if federated_round.n_tries <= settings.MAX_ATTEMPTS:
+        return True
+    last = federated_round.state_reason or "coordinator_lost: Who worked on it was not heard of in time."
+    reason = f"{last} This was attempt {settings.MAX_ATTEMPTS} of {settings.MAX_ATTEMPTS}."
+    rounds.give_up(federated_round=federated_round, reason=reason)
+    return False
 
 
 def plan_aggregation(*, federated_round: FederatedRound) -> AggregationPlan:

@@ -133,10 +133,12 @@ def _rounds_to_look_at() -> QuerySet[FederatedRound]:
         federated_round=OuterRef("pk"), state=LocalRunState.SUBMITTED, state_changed_at__lt=_long_ago()
     )
     scored = Q(state=RoundState.EVALUATING) & ~Exists(live_evaluations)
-    unattended = Q(pk__in=FederatedRound.unattended().values("pk"))
+    # A coordinator that is at it is not told again, and others would leave it alone.
+    nobodys = Q(pk__in=FederatedRound.unattended().values("pk"))
+    unattended = nobodys & (Exists(unchecked) | Q(state=RoundState.AGGREGATING))
     # Asked for by their keys: of these few the runs are looked up, where all that were ever held would be read.
     live = list(FederatedRound.objects.filter(state__in=ROUND_LIVE).values_list("pk", flat=True))
-    due = late | trained | Exists(unchecked) | unattended | scored
+    due = late | trained | unattended | scored
     return FederatedRound.objects.filter(due, pk__in=live)
 
 

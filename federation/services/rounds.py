@@ -287,16 +287,27 @@ def call_off(*, federated_round: FederatedRound, actor: str) -> FederatedRound:
 
     Raises RoundStateConflict when the round has ended already.
     """
+    return _end_now(federated_round, RoundState.CANCELED, f"Canceled by {actor}.", "The round was canceled.")
+
+
+def give_up(*, federated_round: FederatedRound, reason: str) -> FederatedRound:
+    """The same for a round whose next step the platform could not take."""
+    return _end_now(federated_round, RoundState.FAILED, reason, "The round failed.")
+
+
+def _end_now(
+    federated_round: FederatedRound, state: RoundState, reason: str, reason_of_work: str
+) -> FederatedRound:
     with transaction.atomic():
         federated_round.lock()
-        end(federated_round=federated_round, state=RoundState.CANCELED, reason=f"Canceled by {actor}.")
+        end(federated_round=federated_round, state=state, reason=reason)
         runs = _unfinished_runs(federated_round).order_by("pk")  # in which they are locked where several are
         unfinished: list[tuple[Leased, str]] = [(run, LocalRunState.CANCELED) for run in runs]
         of_candidate = _unfinished_evaluations(federated_round).filter(
             version=federated_round.candidate_version_id  # later rounds are compared with the incumbent too
         )
         unfinished += [(row, EvaluationState.CANCELED) for row in of_candidate.order_by("pk")]
-        attempts.interrupt(unfinished, reason="The round was canceled.")
+        attempts.interrupt(unfinished, reason=reason_of_work)
         return federated_round
 
 

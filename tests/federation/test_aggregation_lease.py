@@ -1,17 +1,18 @@
-"""One coordinator at a time aggregates a round; who is killed over it is followed by another, and adopts nothing."""
+"""One coordinator at a time checks or aggregates; who is killed over it is followed by another, and writes nothing."""
 
+import errno
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
-from pytest_django import DjangoCaptureOnCommitCallbacks, Settings
+from pytest_django import Settings
 
 from federation import tasks
 from federation.models import FederatedRound, LocalRun, PrefixVersion
-from federation.services import aggregating, reconciling, rounds
-from federation.states import RoundState
+from federation.services import aggregating, local_runs, reconciling, rounds
+from federation.states import LocalRunState, RoundState
 from tenants import scoping, storage
 from tenants.errors import LeaseLost
 from tenants.storage import BlobMissing
@@ -21,7 +22,6 @@ from tests.federation import rounds as steps
 from tests.racing import at_once
 
 pytestmark = pytest.mark.django_db
-AGGREGATE = aggregating.aggregate
 
 
 class Killed(BaseException):
@@ -33,27 +33,44 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> FederatedRound:
     """A round that is to be aggregated, and nobody is at it."""
     federated_round = steps.start(ready_federation())
     with monkeypatch.context() as patch:
-        patch.setattr(FederatedRound, "take", _nobody_takes)
+        patch.setattr(aggregating, "begin_aggregation", lambda **_: None)
         steps.train_all(federated_round)
+    return steps.reload(federated_round)
+
+
+@pytest.fixture
+def submitted() -> FederatedRound:
+    """A round with an update that waits to be checked."""
+    federated_round = steps.start(ready_federation())
+    local_run = steps.claim(steps.runs_of(federated_round)[0])
+    with scoping.tenant(local_run.tenant_id):
+        update = steps.update_bytes(local_run, steps.change(1))
+        local_runs.submit_update(local_run=local_run, update=update, metrics={})
+        long_ago = timezone.now() - timedelta(minutes=5)
+        LocalRun.objects.filter(pk=local_run.pk).update(state_changed_at=long_ago)
     return federated_round
 
 
-def _nobody_takes(federated_round: FederatedRound, *, owner: str) -> None:
-    raise LeaseLost(public_id=federated_round.public_id, attempt=0)
-
-
-def while_aggregating(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> list[int]:
+def while_aggregating(
+    monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object], *, step: str = "aggregate"
+) -> list[int]:
     """Have something happen in the midst of the first aggregation; returns the list to which each adds."""
     begun: list[int] = []
+    take_step = getattr(aggregating, step)
 
-    def aggregate(*arguments: Any, **options: Any) -> aggregating.Outcome:
+    def taken(*arguments: Any, **options: Any) -> Any:
         begun.append(1)
         if len(begun) == 1:
             happens()
-        return AGGREGATE(*arguments, **options)
+        return take_step(*arguments, **options)
 
-    monkeypatch.setattr(aggregating, "aggregate", aggregate)
+    monkeypatch.setattr(aggregating, step, taken)
     return begun
+
+
+def while_checking(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> list[int]:
+    """The same of the first check."""
+    return while_aggregating(monkeypatch, happens, step="judge")
 
 
 def let_lease_end(federated_round: FederatedRound) -> None:
@@ -67,6 +84,14 @@ def advance(federated_round: FederatedRound) -> FederatedRound:
     return steps.reload(federated_round)
 
 
+def reconciled(sent_messages: list[Message]) -> list[str]:
+    """The names of the messages that a reconciler sends now."""
+    sent_messages.clear()
+    with scoping.platform():
+        reconciling.reconcile()
+    return [message.task_name for message in sent_messages]
+
+
 def n_versions() -> int:
     with scoping.platform():
         return PrefixVersion.objects.count()
@@ -77,35 +102,119 @@ def test_others_leave_a_round_alone_that_is_being_aggregated(
 ) -> None:
     begun = while_aggregating(monkeypatch, lambda: [advance(trained) for _ in range(3)])
     done = advance(trained)
-    assert (begun, done.state, done.attempt) == ([1], RoundState.EVALUATING, 1)
+    assert (begun, done.state, done.attempt) == ([1], RoundState.EVALUATING, trained.attempt + 1)
     assert ":" in done.lease_owner
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_round_of_a_killed_coordinator_is_taken_over_after_its_lease(
-    monkeypatch: pytest.MonkeyPatch,
-    trained: FederatedRound,
-    sent_messages: list[Message],
-    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+    monkeypatch: pytest.MonkeyPatch, trained: FederatedRound, sent_messages: list[Message]
 ) -> None:
-    def be_killed() -> None:
-        raise Killed
-
-    def reconcile() -> list[str]:
-        sent_messages.clear()
-        with django_capture_on_commit_callbacks(execute=True), scoping.platform():
-            reconciling.reconcile()
-        return [message.task_name for message in sent_messages]
-
-    assert "federation.advance" in reconcile(), "nobody has begun"
+    assert "federation.advance" in reconciled(sent_messages), "nobody has begun"
     begun = while_aggregating(monkeypatch, be_killed)
     with pytest.raises(Killed):
         advance(trained)
-    assert "federation.advance" not in reconcile()
+    assert "federation.advance" not in reconciled(sent_messages)
     assert (begun, advance(trained).state) == ([1], RoundState.AGGREGATING)
     let_lease_end(trained)
-    assert "federation.advance" in reconcile()
+    assert "federation.advance" in reconciled(sent_messages)
     done = advance(trained)
-    assert (begun, done.state, done.attempt) == ([1, 1], RoundState.EVALUATING, 2)
+    assert (begun, done.state, done.attempt) == ([1, 1], RoundState.EVALUATING, trained.attempt + 2)
+
+
+def be_killed() -> None:
+    raise Killed
+
+
+def fill_the_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", "/srv/prelude/some-file")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_checks_that_take_long_are_neither_asked_for_again_nor_begun_twice(
+    monkeypatch: pytest.MonkeyPatch, submitted: FederatedRound, sent_messages: list[Message]
+) -> None:
+    assert "federation.advance" in reconciled(sent_messages), "nobody has begun"
+    seen: list[str] = []
+
+    def be_looked_at() -> None:
+        seen.extend(reconciled(sent_messages))
+        advance(submitted)
+
+    begun = while_checking(monkeypatch, be_looked_at)
+    advance(submitted)
+    assert (begun, "federation.advance" in seen) == ([1], False)
+    assert steps.runs_of(submitted)[0].state == LocalRunState.ACCEPTED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_checks_of_a_killed_coordinator_are_taken_over_after_its_lease(
+    monkeypatch: pytest.MonkeyPatch, submitted: FederatedRound, sent_messages: list[Message]
+) -> None:
+    while_checking(monkeypatch, be_killed)
+    with pytest.raises(Killed):
+        advance(submitted)
+    assert "federation.advance" not in reconciled(sent_messages)
+    let_lease_end(submitted)
+    assert "federation.advance" in reconciled(sent_messages)
+    done = advance(submitted)
+    assert steps.runs_of(submitted)[0].state == LocalRunState.ACCEPTED
+    assert (done.state, done.n_tries, done.lease_expires_at) == (RoundState.TRAINING, 0, None)
+
+
+def test_verdicts_that_come_after_the_lease_are_left_to_who_has_it(
+    monkeypatch: pytest.MonkeyPatch, submitted: FederatedRound
+) -> None:
+    def be_slow() -> None:
+        let_lease_end(submitted)
+        with scoping.platform():
+            steps.reload(submitted).take(owner="another")
+
+    while_checking(monkeypatch, be_slow)
+    assert advance(submitted).lease_owner == "another"
+    assert steps.runs_of(submitted)[0].state == LocalRunState.SUBMITTED
+
+
+def test_a_round_whose_checks_always_fail_on_our_side_fails_after_its_attempts_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, submitted: FederatedRound
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(aggregating, "check_update", fill_the_disk)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"):
+                advance(submitted)
+            failing = steps.reload(submitted)
+            said = "files_not_accessible: Checking its updates failed (No space left on device)."
+            assert (failing.state, failing.state_reason) == (RoundState.TRAINING, said)
+            let_lease_end(submitted)
+        ended = advance(submitted)
+    assert (ended.state, ended.state_reason) == (RoundState.FAILED, f"{said} This was attempt 3 of 3.")
+    assert {run.state for run in steps.runs_of(submitted)} == {LocalRunState.CANCELED}
+    steps.start(ended.federation)
+
+
+def test_checks_that_failed_once_are_forgotten_with_those_that_went_well(
+    monkeypatch: pytest.MonkeyPatch, submitted: FederatedRound
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(aggregating, "check_update", fill_the_disk)
+        with pytest.raises(OSError, match="No space"):
+            advance(submitted)
+    let_lease_end(submitted)
+    done = advance(submitted)
+    assert (done.state, done.state_reason, done.n_tries) == (RoundState.TRAINING, "", 0)
+
+
+def test_a_round_that_cannot_be_aggregated_for_want_of_room_says_so(
+    monkeypatch: pytest.MonkeyPatch, trained: FederatedRound
+) -> None:
+    monkeypatch.setattr(storage, "put_path", fill_the_disk)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space"):
+            advance(trained)
+        let_lease_end(trained)
+    said = "files_not_accessible: Aggregating it failed (No space left on device). This was attempt 3 of 3."
+    assert advance(trained).state_reason == said
 
 
 def test_who_comes_back_after_the_lease_adopts_nothing(
@@ -118,7 +227,11 @@ def test_who_comes_back_after_the_lease_adopts_nothing(
 
     while_aggregating(monkeypatch, be_slow)
     late = advance(trained)
-    assert (late.state, late.attempt, late.lease_owner) == (RoundState.AGGREGATING, 2, "another")
+    assert (late.state, late.attempt, late.lease_owner) == (
+        RoundState.AGGREGATING,
+        trained.attempt + 2,
+        "another",
+    )
     assert n_versions() == 1
     let_lease_end(trained)
     assert advance(trained).state == RoundState.EVALUATING
@@ -144,10 +257,7 @@ def test_a_round_whose_update_is_gone_fails_after_its_attempts_and_says_why(trai
 def test_a_round_whose_coordinators_are_all_killed_fails(
     monkeypatch: pytest.MonkeyPatch, trained: FederatedRound
 ) -> None:
-    def be_killed(*_: object, **__: object) -> None:
-        raise Killed
-
-    monkeypatch.setattr(aggregating, "aggregate", be_killed)
+    monkeypatch.setattr(aggregating, "aggregate", lambda *_, **__: be_killed())
     for _ in range(3):
         with pytest.raises(Killed):
             advance(trained)
@@ -203,4 +313,4 @@ def test_of_many_coordinators_at_once_exactly_one_begins(trained: FederatedRound
         return "won"
 
     assert sorted(at_once(8, race)) == ["lost"] * 7 + ["won"]
-    assert steps.reload(trained).attempt == 1
+    assert steps.reload(trained).attempt == trained.attempt + 1
