@@ -621,7 +621,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='webhookdelivery',
-            index=models.Index(condition=models.Q(('state', 'waiting')), fields=['due_at'], name='webhook_delivery_due'),
+            index=models.Index(condition=models.Q(('state', 'waiting')), fields=['endpoint', 'due_at', 'id'], name='webhook_delivery_due'),
         ),
         migrations.AddIndex(
             model_name='webhookdelivery',

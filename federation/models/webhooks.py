@@ -91,7 +91,9 @@ class WebhookDelivery(OwnedByTenantOrOperators):
         ]
         indexes = [
             models.Index(
-                fields=["due_at"], condition=Q(state=DeliveryState.WAITING), name="webhook_delivery_due"
+                fields=["endpoint", "due_at", "id"],
+                condition=Q(state=DeliveryState.WAITING),
+                name="webhook_delivery_due",
             ),
             models.Index(fields=["finished_at"], name="webhook_delivery_finished"),
         ]

@@ -8,9 +8,9 @@ moment later changes nothing. Redirects are answers like others, and no proxy or
 import asyncio
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -26,7 +26,7 @@ from federation.outbound.addresses import Address, Reach, Target, target_of
 TOTAL_SECONDS: Final = 15.0  # from the name's resolution to the last byte that is read
 EXCERPT_BYTES: Final = 500
 # Not the loop's own threads, which are few, and whose end the loop would wait for: a name may take long.
-_RESOLVERS: Final = ThreadPoolExecutor(64, thread_name_prefix="resolver")
+_RESOLVERS: Final = ThreadPoolExecutor(128, thread_name_prefix="resolver")
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,16 @@ class Answer:
         return self.status_code is not None and 200 <= self.status_code < 300
 
 
-def send_all(letters: Sequence[Letter], reach: Reach) -> list[Answer]:
-    """Send all at the same time; their answers in the same order."""
+def send(letter: Letter, reach: Reach) -> "Future[Answer]":
+    """Begin to send, beside all that is on its way."""
+    return asyncio.run_coroutine_threadsafe(_send(letter, reach), _loop())
 
-    async def gather() -> list[Answer]:
-        return await asyncio.gather(*(_send(letter, reach) for letter in letters))
 
-    return asyncio.run(gather())
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="letters", daemon=True).start()
+    return loop
 
 
 async def _send(letter: Letter, reach: Reach) -> Answer:

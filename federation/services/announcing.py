@@ -7,15 +7,16 @@ Delivery is at least once: what was sent and not recorded is sent again, under t
 
 import random
 from collections.abc import Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 import structlog
-from django.db import transaction
-from django.db.models import F, Q, QuerySet, Window
-from django.db.models.functions import Now, RowNumber
+from django.db import connection, transaction
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from federation.models import (
@@ -26,7 +27,7 @@ from federation.models import (
     WebhookEndpoint,
     WebhookPlace,
 )
-from federation.outbound.sending import Answer, Letter, send_all
+from federation.outbound.sending import Answer, Letter, send
 from federation.services import webhooks
 from federation.services.events import number_new_events
 from federation.states import DeliveryState, EnrolmentState, WebhookState
@@ -37,8 +38,9 @@ from tenants.states import TenantState
 log = structlog.get_logger(__name__)
 
 EVENTS_AT_ONCE: Final = 500
-LETTERS_AT_ONCE: Final = 32
-LETTERS_AT_ONCE_PER_WEBHOOK: Final = 4  # so that no slow receiver holds up all others
+LETTERS_AT_ONCE: Final = 128  # of a process; three times what slow receivers of one owner can hold
+LETTERS_AT_ONCE_PER_WEBHOOK: Final = 4  # of all processes
+ANSWERS_AWAITED_SECONDS: Final = 1.0  # then events that came meanwhile are looked for
 LEASE: Final = timedelta(seconds=60)  # longer than a letter may take
 HTTP_GONE: Final = 410
 
@@ -57,25 +59,50 @@ class Claimed:
     letter: Letter
 
 
-def announce() -> bool:
-    """Write the messages of new events, and deliver some of what is due. Returns whether more may wait already.
+OnTheirWay = dict["Future[Answer]", Claimed]
+"""Letters of this process whose answers have not been recorded."""
 
-    A few events are no reason to look again at once: a round in progress would be followed event by event.
+# Of each webhook the first few that are due: those on their way hold its places, and their owner's turns. What waits
+# behind them is not read, so that a look takes as long whatever the backlogs.
+_NEXT: Final = """
+SELECT id FROM (
+    SELECT next.*, row_number() OVER (
+        PARTITION BY endpoint.tenant_id ORDER BY next.is_on_its_way DESC, next.place, next.due_at, next.id
+    ) AS turn
+    FROM federation_webhookendpoint AS endpoint CROSS JOIN LATERAL (
+        SELECT id, due_at, row_number() OVER (ORDER BY due_at, id) AS place,
+            coalesce(lease_expires_at >= statement_timestamp(), false) AS is_on_its_way
+        FROM federation_webhookdelivery
+        WHERE endpoint_id = endpoint.id AND state = 'waiting' AND due_at <= statement_timestamp()
+        ORDER BY due_at, id LIMIT %s
+    ) AS next
+    WHERE endpoint.state = 'active'
+) AS first
+WHERE NOT is_on_its_way ORDER BY turn, due_at, id LIMIT %s
+"""
+
+
+def announce(on_their_way: OnTheirWay) -> bool:
+    """Write the messages of new events, begin to send what is due, and record the answers that have come.
+
+    Whoever answers at once is sent more while slow ones are waited for. Returns whether to look again at once. A few
+    events are no reason for it: a round in progress would be followed event by event.
     """
     with scoping.platform():
         number_new_events()
     with scoping.platform():
         n_events = write_messages()
     with scoping.platform():
-        claimed = claim_due()
-    if claimed:
-        answers = send_all(
-            [one.letter for one in claimed], webhooks.reach()
-        )  # no transaction is open meanwhile
-        for one, answer in zip(claimed, answers, strict=True):
-            with scoping.platform():
-                record(one, answer)
-    return n_events == EVENTS_AT_ONCE or bool(claimed)
+        claimed = claim_due(LETTERS_AT_ONCE - len(on_their_way))
+    on_their_way |= {send(one.letter, webhooks.reach()): one for one in claimed}
+    is_any = bool(on_their_way)
+    # No transaction is open meanwhile.
+    answered, _ = wait(on_their_way, ANSWERS_AWAITED_SECONDS, return_when=FIRST_COMPLETED)
+    for one in answered:
+        claim = on_their_way.pop(one)  # first: what cannot be recorded is sent again, and holds up no other
+        with scoping.platform():
+            record(claim, one.result())
+    return n_events == EVENTS_AT_ONCE or is_any
 
 
 def write_messages() -> int:
@@ -106,14 +133,14 @@ def write_messages() -> int:
     return len(events)
 
 
-def claim_due() -> list[Claimed]:
+def claim_due(n_most: int) -> list[Claimed]:
     """Take messages whose time has come, for as long as a lease lasts; in one transaction, before they are sent.
 
-    Owners take turns: the first message of each goes before the second one of any.
+    Owners take turns: the first message of each goes before the second one of any, and what is on its way counts.
     """
-    first = _due().annotate(turn=_turn("endpoint_id"), owners_turn=_turn("tenant_id"))
-    first = first.filter(turn__lte=LETTERS_AT_ONCE_PER_WEBHOOK).order_by("owners_turn", "due_at")
-    chosen = list(first.values_list("pk", flat=True)[:LETTERS_AT_ONCE])
+    with connection.cursor() as cursor:
+        cursor.execute(_NEXT, [LETTERS_AT_ONCE_PER_WEBHOOK, n_most])
+        chosen = [key for (key,) in cursor]
     rows = list(_due().filter(pk__in=chosen).select_for_update(of=("self",), skip_locked=True))
     WebhookDelivery.objects.filter(pk__in=[row.pk for row in rows]).update(
         attempt=F("attempt") + 1, lease_expires_at=Now() + LEASE
@@ -165,11 +192,6 @@ def _conclude(delivery: WebhookDelivery, endpoint: WebhookEndpoint, answer: Answ
 
 def _took_nothing_since(endpoint: WebhookEndpoint, moment: datetime) -> bool:
     return endpoint.last_delivered_at is None or endpoint.last_delivered_at < moment
-
-
-def _turn(column: str) -> Window:
-    """A message's place among the due ones that have the same in the column."""
-    return Window(RowNumber(), partition_by=column, order_by=["due_at", "id"])
 
 
 def _due() -> QuerySet[WebhookDelivery]:

@@ -24,9 +24,21 @@ def test_owners_take_turns_whatever_waits_for_one_of_them(acme: Tenant, globex: 
         WebhookDeliveryFactory.create_batch(10, endpoint=slow, tenant=acme)
     last = WebhookDeliveryFactory.create(endpoint=WebhookEndpointFactory.create(tenant=globex), tenant=globex)
     with scoping.platform():
-        claimed = [one.delivery_id for one in announcing.claim_due()]
-    assert len(claimed) == announcing.LETTERS_AT_ONCE
+        claimed = [one.delivery_id for one in announcing.claim_due(20)]
+    assert len(claimed) == 20
     assert last.pk in claimed
+
+
+def test_what_is_on_its_way_counts_among_an_owners_turns(acme: Tenant, globex: Tenant) -> None:
+    for tenant in (acme, globex):
+        WebhookDeliveryFactory.create_batch(
+            4, endpoint=WebhookEndpointFactory.create(tenant=tenant), tenant=tenant
+        )
+        with scoping.platform():
+            announcing.claim_due(2)
+    with scoping.platform():
+        owners = WebhookDelivery.objects.exclude(lease_expires_at=None).values_list("tenant", flat=True)
+        assert sorted(owners) == sorted([acme.pk] * 2 + [globex.pk] * 2)
 
 
 def test_an_owner_has_no_more_webhooks_than_the_limit_however_many_are_made_at_once(acme: Tenant) -> None:

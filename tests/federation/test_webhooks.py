@@ -1,6 +1,8 @@
 """Webhooks from the event to the receiver, which is a real HTTP server and verifies with the stock library."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -8,6 +10,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 from pytest_django import Settings
@@ -30,6 +33,7 @@ from tenants import scoping
 from tenants.models import AuditEntry, Tenant
 from tenants.states import TenantState
 from tests.factories import (
+    EnrolmentFactory,
     WebhookEndpointFactory,
     ready_federation,
 )
@@ -59,7 +63,8 @@ def federation(acme: Tenant) -> Federation:
 
 
 def announce_all() -> None:
-    while announce():
+    on_their_way: announcing.OnTheirWay = {}
+    while announce(on_their_way):
         pass
 
 
@@ -262,6 +267,52 @@ def test_announcers_at_once_send_each_message_once(
     assert (len(ids), len(set(ids))) == (20, 20)
 
 
+def test_who_answers_goes_on_while_a_slow_one_is_waited_for(
+    receiver: Receiver, acme: Tenant, globex: Tenant, federation: Federation
+) -> None:
+    may_answer = threading.Event()
+    with receiving(before_answer=lambda: may_answer.wait(30)) as slow:
+        EnrolmentFactory.create(federation=federation, tenant=globex)
+        webhook(acme, slow.url)
+        webhook(globex, receiver.url)
+        for _ in range(10):
+            happens(federation)
+        on_their_way: announcing.OnTheirWay = {}
+        until = time.monotonic() + 10
+        while len(receiver.received) < 10 and time.monotonic() < until:
+            announce(on_their_way)
+        assert (len(receiver.received), len(slow.received)) == (10, announcing.LETTERS_AT_ONCE_PER_WEBHOOK)
+        happens(federation)
+        while len(receiver.received) < 11 and time.monotonic() < until:
+            announce(on_their_way)
+        assert len(receiver.received) == 11, "what happens meanwhile is told, too"
+        announce_all()
+        assert len(slow.received) == announcing.LETTERS_AT_ONCE_PER_WEBHOOK, "of all announcers together"
+        may_answer.set()
+        while announce(on_their_way):
+            pass
+        assert len(slow.received) == 11
+    with scoping.platform():
+        assert set(WebhookDelivery.objects.values_list("state", flat=True)) == {DeliveryState.DELIVERED}
+
+
+def test_a_look_at_what_is_due_reads_no_backlog(acme: Tenant) -> None:
+    endpoint = WebhookEndpointFactory.create(tenant=acme)
+    with scoping.platform():
+        rows = (WebhookDelivery(tenant=acme, endpoint=endpoint, kind="x", body="{}") for _ in range(3_000))
+        WebhookDelivery.objects.bulk_create(rows)
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {announcing._NEXT}", [4, 128])
+            [[plan]] = cursor.fetchall()
+    assert most_read(plan[0]["Plan"]) <= 4
+
+
+def most_read(node: dict[str, Any]) -> float:
+    """The most rows that a part of the plan has met."""
+    met: float = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+    return max([met, *(most_read(part) for part in node.get("Plans", []))])
+
+
 def test_what_was_sent_and_not_recorded_is_sent_again_under_the_same_id(
     receiver: Receiver, acme: Tenant, federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,7 +362,7 @@ def stale_claim() -> Iterator[tuple[announcing.Claimed, Answer]]:
         number_new_events()
         announcing.write_messages()
     with scoping.platform():
-        [claimed] = announcing.claim_due()
+        [claimed] = announcing.claim_due(2)
     let_pass(announcing.LEASE)
     with scoping.platform():
         started_at = WebhookDelivery.objects.get().created_at
@@ -322,10 +373,10 @@ def test_events_that_concern_nobody_are_no_reason_to_look_again_at_once(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happens(federation)
-    assert not announce()
+    assert not announce({})
     monkeypatch.setattr(announcing, "EVENTS_AT_ONCE", 1)
     happens(federation)
-    assert announce()
+    assert announce({})
 
 
 def test_gone_disables_at_once_with_an_entry_and_a_reason(
@@ -335,8 +386,6 @@ def test_gone_disables_at_once_with_an_entry_and_a_reason(
     receiver.status = 410
     for _ in range(6):
         happens(federation)
-    announce()
-    assert len(receiver.received) == announcing.LETTERS_AT_ONCE_PER_WEBHOOK
     announce_all()
     assert len(receiver.received) == announcing.LETTERS_AT_ONCE_PER_WEBHOOK
     with scoping.platform():

@@ -30,15 +30,16 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _end)
         _log.info("announcer_started")
+        on_their_way: announcing.OnTheirWay = {}
         while True:
-            time.sleep(_pause())
+            time.sleep(_pause(on_their_way))
 
 
-def _pause() -> float:
+def _pause(on_their_way: announcing.OnTheirWay) -> float:
     """Announce what there is, and say for how long to rest. An outage of the database is logged and waited out."""
     try:
         close_old_connections()
-        return 0.0 if announcing.announce() else LOOK_EVERY_SECONDS
+        return 0.0 if announcing.announce(on_their_way) else LOOK_EVERY_SECONDS
     except DatabaseFailed:
         _log.exception("announcing_failed", pause_seconds=PAUSE_SECONDS)
         return PAUSE_SECONDS
