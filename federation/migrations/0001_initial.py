@@ -341,12 +341,13 @@ class Migration(migrations.Migration):
                 ('data', models.JSONField(default=dict)),
                 ('happened_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('number', models.BigIntegerField(editable=False, help_text='Its place in the stream, given after its commit.', null=True)),
-                ('federated_round', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='events', to='federation.federatedround')),
-                ('tenant', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tenants.tenant')),
+                ('federated_round', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='events', to='federation.federatedround')),
+                ('tenant', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='tenants.tenant')),
             ],
             options={
                 'verbose_name': 'round event',
                 'ordering': ['id'],
+                'indexes': [models.Index(fields=['federated_round', 'number'], name='round_event_of_round'), models.Index(fields=['tenant', 'number'], name='round_event_of_tenant'), models.Index(condition=models.Q(('tenant', None)), fields=['federated_round'], name='round_event_shared')],
             },
         ),
         migrations.CreateModel(

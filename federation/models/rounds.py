@@ -251,8 +251,10 @@ class RoundEvent(models.Model):
     has_shared_rows = True  # those without a tenant: the wall lets every tenant read them
 
     id = models.BigAutoField(primary_key=True)
-    federated_round = models.ForeignKey(FederatedRound, on_delete=models.PROTECT, related_name="events")
-    tenant = models.ForeignKey(Tenant, null=True, on_delete=models.PROTECT, related_name="+")
+    federated_round = models.ForeignKey(
+        FederatedRound, on_delete=models.PROTECT, related_name="events", db_index=False
+    )
+    tenant = models.ForeignKey(Tenant, null=True, on_delete=models.PROTECT, related_name="+", db_index=False)
     kind = models.CharField(max_length=64)
     message = models.TextField(blank=True, default="")
     data = models.JSONField(default=dict)
@@ -264,6 +266,11 @@ class RoundEvent(models.Model):
     class Meta:
         verbose_name = "round event"
         ordering = ["id"]
+        indexes = [
+            models.Index(fields=["federated_round", "number"], name="round_event_of_round"),
+            models.Index(fields=["tenant", "number"], name="round_event_of_tenant"),
+            models.Index(fields=["federated_round"], condition=Q(tenant=None), name="round_event_shared"),
+        ]
 
     def __str__(self) -> str:
         return self.kind

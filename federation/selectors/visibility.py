@@ -4,7 +4,7 @@ Tables that hold a tenant's rows are walled in the database (`tenants.wall`). Fe
 tenant's rows: here a tenant meets those of federations that it is invited to or takes part in, an operator all.
 """
 
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from federation.models import (
     BaseModel,
@@ -86,6 +86,31 @@ def events() -> QuerySet[RoundEvent]:
         return rows
     shared = Q(tenant=None, federated_round__federation__in=_joined())
     return rows.filter(Q(tenant=scope.tenant_id) | shared)
+
+
+def nearest_events(
+    events: QuerySet[RoundEvent], *, n_most: int, backwards: bool = False
+) -> QuerySet[RoundEvent]:
+    """Of these the first, or the last, `n_most` in the stream, in no order.
+
+    A tenant's are found among its own and among its federations', each by an index of theirs: in the order of all
+    numbers they lie between everybody else's.
+    """
+    scope = scoping.in_force()
+    if scope is None or scope.tenant_id is None:
+        return events
+    own = events.filter(tenant=scope.tenant_id)
+    shared = events.filter(tenant=None, federated_round__federation__in=_joined())
+    # A sum keeps PostgreSQL from going through all numbers for the few that are shared with this tenant.
+    shared = shared.annotate(place=F("number") + 0)
+    parts = [(own, "number"), (shared, "place")]
+    sign = "-" if backwards else ""
+    numbers = [
+        number
+        for part, key in parts
+        for number in part.order_by(f"{sign}{key}").values_list("number", flat=True)[:n_most]
+    ]
+    return events.filter(number__in=sorted(filter(None, numbers), reverse=backwards)[:n_most])
 
 
 def round_events(*, federated_round: FederatedRound) -> QuerySet[RoundEvent]:

@@ -3,11 +3,13 @@
 import threading
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import ProgrammingError, connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from federation.models import FederatedRound, Federation, RoundEvent
+from federation.models import FederatedRound, Federation, PrefixVersion, RoundEvent
 from federation.services import rounds
 from tenants import scoping
 from tenants.models import Tenant
@@ -16,9 +18,12 @@ from tests.factories import (
     EnrolmentFactory,
     FederatedRoundFactory,
     RoundEventFactory,
+    TenantFactory,
     ready_federation,
 )
+from tests.plans import most_read
 from tests.racing import at_once
+from tests.session import SERVERS
 
 EVENTS = "/api/v1/events"
 
@@ -28,6 +33,11 @@ def listed(client: APIClient, **query: str) -> list[dict[str, Any]]:
     assert answer.status_code == 200, answer.content
     found: list[dict[str, Any]] = answer.json()["results"]
     return found
+
+
+def version_of(federation: Federation) -> PrefixVersion:
+    with scoping.platform():
+        return federation.published.version
 
 
 @pytest.fixture
@@ -130,6 +140,60 @@ def test_readers_at_once_give_each_event_one_place(operator_client: APIClient) -
     answers = at_once(8, read)
     assert [len(found) for found in answers] == [20] * 8
     assert all(found == answers[0] for found in answers)
+
+
+@pytest.mark.django_db
+def test_a_tenants_pages_go_there_and_back_and_hold_its_events_alone(
+    acme_client: APIClient, acme: Tenant, federation: Federation
+) -> None:
+    federated_round = FederatedRoundFactory.create(parent_version=version_of(federation))
+    seen: list[int] = []
+    for number in range(4):
+        RoundEventFactory.create()
+        own = [RoundEventFactory.create(federated_round=federated_round, tenant=one) for one in (acme, None)]
+        seen += [event.pk for event in own]
+        RoundEventFactory.create(federated_round=federated_round, tenant=TenantFactory.create())
+        if number == 1:
+            listed(acme_client)  # numbers of two looks
+    pages = [acme_client.get(EVENTS, {"page_size": 3}).json()]
+    while pages[-1]["next"]:
+        pages.append(acme_client.get(pages[-1]["next"]).json())
+    assert [event["id"] for page in pages for event in page["results"]] == seen
+    assert [len(page["results"]) for page in pages] == [3, 3, 2]
+    assert acme_client.get(pages[2]["previous"]).json()["results"] == pages[1]["results"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("is_of_round", [False, True])
+def test_a_page_reads_nothing_of_others_events(
+    acme_client: APIClient, acme: Tenant, federation: Federation, *, is_of_round: bool
+) -> None:
+    others = RoundEventFactory.create().federated_round
+    with scoping.platform():
+        RoundEvent.objects.bulk_create(
+            RoundEvent(federated_round=others, kind="round.training") for _ in range(3_000)
+        )
+    own = FederatedRoundFactory.create(parent_version=version_of(federation))
+    made = [RoundEventFactory.create(federated_round=own, tenant=tenant).pk for tenant in (acme, None)]
+    path = f"/api/v1/rounds/{own.public_id}/events" if is_of_round else EVENTS
+    acme_client.get(path)  # the first one numbers them
+    with psycopg.connect(SERVERS.owner_database_url, autocommit=True) as owner:
+        owner.execute("ANALYZE")
+    with CaptureQueriesContext(connection) as captured:
+        found = acme_client.get(path).json()["results"]
+    assert [event["id"] for event in found] == made
+    looks = [
+        query["sql"]
+        for query in captured
+        if '"federation_roundevent"' in query["sql"] and "ORDER BY" in query["sql"]
+    ]
+    for look in looks:
+        select = look[look.index('SELECT "federation_roundevent"') :] if "set_config" in look else look
+        with scoping.tenant(acme.pk), connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {select}")
+            [[plan]] = cursor.fetchall()
+        assert most_read(plan[0]["Plan"]) < 100, select
+    assert looks
 
 
 @pytest.mark.django_db

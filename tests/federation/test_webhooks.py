@@ -38,6 +38,7 @@ from tests.factories import (
     ready_federation,
 )
 from tests.federation.webhooks import federation_of, happens, webhook
+from tests.plans import most_read
 from tests.racing import at_once
 from tests.receiver import Received, Receiver, receiving
 
@@ -305,12 +306,6 @@ def test_a_look_at_what_is_due_reads_no_backlog(acme: Tenant) -> None:
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {announcing._NEXT}", [4, 128])
             [[plan]] = cursor.fetchall()
     assert most_read(plan[0]["Plan"]) <= 4
-
-
-def most_read(node: dict[str, Any]) -> float:
-    """The most rows that a part of the plan has met."""
-    met: float = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
-    return max([met, *(most_read(part) for part in node.get("Plans", []))])
 
 
 def test_what_was_sent_and_not_recorded_is_sent_again_under_the_same_id(
