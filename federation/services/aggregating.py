@@ -94,7 +94,7 @@ def judge(plans: Sequence[CheckPlan], *, beat: Beat = nothing) -> list[Verdict]:
         return [_verdict(plan, parent, directory, beat) for plan in plans]
 
 
-def _verdict(plan: CheckPlan, parent: Parent, directory: str, beat: Beat) -> Verdict:
+def _verdict(plan: CheckPlan, parent: Parent, directory: Path, beat: Beat) -> Verdict:
     beat()
     return Verdict(plan=plan, error=_fault(plan, parent, directory))
 
