@@ -9,8 +9,10 @@ from django.db import ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from api import events
 from federation.models import FederatedRound, Federation, PrefixVersion, RoundEvent
 from federation.services import rounds
+from federation.services.events import number_up_to_now
 from tenants import scoping
 from tenants.models import Tenant
 from tests.api.problems import faults, problem
@@ -46,6 +48,30 @@ def federation(acme: Tenant) -> Federation:
     federation = ready_federation(n_tenants=2)
     EnrolmentFactory.create(federation=federation, tenant=acme)
     return federation
+
+
+@pytest.mark.django_db
+def test_what_comes_while_a_page_is_read_comes_with_the_next_one(
+    acme_client: APIClient, acme: Tenant, federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    federated_round = FederatedRoundFactory.create(parent_version=version_of(federation))
+
+    def happens() -> None:
+        RoundEventFactory.create(federated_round=federated_round, tenant=acme)
+        RoundEventFactory.create(federated_round=federated_round)
+
+    def meanwhile() -> int:
+        last = number_up_to_now()
+        happens()
+        number_up_to_now()
+        return last
+
+    happens()
+    with monkeypatch.context() as patched:
+        patched.setattr(events, "number_up_to_now", meanwhile)
+        first = listed(acme_client)
+    after = listed(acme_client, cursor=first[-1]["cursor"])
+    assert (len(first), len(after)) == (2, 2)
 
 
 @pytest.mark.django_db
