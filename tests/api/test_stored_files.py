@@ -66,11 +66,11 @@ def test_a_file_stays_where_the_answer_to_the_commit_was_lost(
         if made:
             raise OperationalError("the connection was lost")
 
-    monkeypatch.setattr(dispatch, "wake_worker", made.append)
-    monkeypatch.setattr(connection, "_commit", lose_the_answer)
     acme_client.raise_request_exception = False
-    assert post(acme_client).status_code == 503
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(dispatch, "wake_worker", made.append)
+        patched.setattr(connection, "_commit", lose_the_answer)
+        assert post(acme_client).status_code == 503
     with scoping.tenant(acme.id), datasets.open_rows(Dataset.objects.get()) as rows:
         assert rows.read() == ROWS
 
