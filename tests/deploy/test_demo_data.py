@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.demo.data import MIN_ROWS, SOURCES, Row, balanced, labelled, read_texts, write_tenants
+from deploy.demo.data import MIN_ROWS, SOURCES, Row, balanced, labelled, read_texts, write_rows, write_tenants
 from deploy.demo.errors import TextsTooFew
 from training_workers.examples.rows import LabelExample
 from training_workers.examples.split import input_hash, is_held_out
@@ -61,6 +61,16 @@ def test_a_second_run_writes_the_same_bytes(tmp_path: Path) -> None:
     assert {
         name: file.read_bytes() for name, file in write_tenants(package, tmp_path / "more").items()
     } == first
+
+
+def test_whoever_reads_a_file_of_rows_while_it_is_written_anew_reads_it_whole(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    write_rows(file, [Row("A good film.", "positive")] * 3)
+    with file.open() as reader:
+        write_rows(file, [Row("A bad film.", "negative")])
+        assert [json.loads(line)["text"] for line in reader] == ["A good film."] * 3
+    assert json.loads(file.read_text())["text"] == "A bad film."
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_too_few_texts_are_refused(tmp_path: Path) -> None:
