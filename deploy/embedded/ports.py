@@ -96,10 +96,9 @@ def _read(directory: Path) -> dict[str, int]:
 
 
 def _write(directory: Path, ports: dict[str, int]) -> None:
+    # By way of a draft: a start that is cut off here would leave a file that no start can read.
     path = directory / _FILE_NAME
-    draft = path.with_suffix(
-        ".draft"
-    )  # a start that is cut off here would leave a file that no start can read
+    draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(ports, indent=2) + "\n")
     draft.replace(path)
 

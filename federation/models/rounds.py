@@ -86,7 +86,7 @@ class FederatedRound(Holdable):
 
     @classmethod
     def unattended(cls) -> models.QuerySet[Self]:
-        """Rounds whose updates are to be checked or aggregated, and nobody is at it, or was heard of in time."""
+        """Rounds to be checked or aggregated at which nobody is, or somebody who was not heard of in time."""
         nobodys = Q(lease_expires_at=None) | Q(lease_expires_at__lt=Now())
         return cls._base_manager.filter(nobodys, state__in=_HOLDABLE)
 
@@ -103,9 +103,8 @@ class FederatedRound(Holdable):
         counted = {"attempt": F("attempt") + 1, "n_tries": F("n_tries") + 1}
         if taken.update(**counted, lease_owner=owner, lease_expires_at=expires_at) != 1:
             raise LeaseLost(public_id=self.public_id, attempt=self.attempt + 1)
-        self.refresh_from_db(
-            fields=list(counted)
-        )  # the row is locked: no other attempt begins before the commit
+        # The row is locked: no other attempt begins before the commit.
+        self.refresh_from_db(fields=list(counted))
 
     def let_go(self) -> None:
         """End a locked attempt that came to something: the next step is for anyone, and its tries begin anew."""

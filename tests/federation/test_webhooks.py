@@ -37,7 +37,7 @@ from tests.factories import (
     WebhookEndpointFactory,
     ready_federation,
 )
-from tests.federation.webhooks import federation_of, happens, webhook
+from tests.federation.webhooks import announce_all, attempts, federation_of, happens, the_delivery, webhook
 from tests.plans import most_read
 from tests.racing import at_once
 from tests.receiver import Received, Receiver, receiving
@@ -61,22 +61,6 @@ def receiver() -> Iterator[Receiver]:
 def federation(acme: Tenant) -> Federation:
     """One that Acme takes part in."""
     return federation_of(acme)
-
-
-def announce_all() -> None:
-    on_their_way: announcing.OnTheirWay = {}
-    while announce(on_their_way):
-        pass
-
-
-def the_delivery() -> WebhookDelivery:
-    with scoping.platform():
-        return WebhookDelivery.objects.select_related("endpoint").get()
-
-
-def attempts() -> list[WebhookAttempt]:
-    with scoping.platform():
-        return list(WebhookAttempt.objects.order_by("number"))
 
 
 def let_pass(time: timedelta) -> None:

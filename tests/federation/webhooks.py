@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from federation.models import FederatedRound, Federation
-from federation.services import webhooks
+from federation.models import FederatedRound, Federation, WebhookAttempt, WebhookDelivery
+from federation.services import announcing, webhooks
 from federation.services.webhooks import NewSecret
 from tenants import scoping
 from tenants.models import Tenant
@@ -32,3 +32,22 @@ def federation_of(tenant: Tenant) -> Federation:
     federation = ready_federation(n_tenants=1, quorum=2)
     EnrolmentFactory.create(federation=federation, tenant=tenant)
     return federation
+
+
+def announce_all() -> None:
+    """Until nothing is due and nothing is on its way."""
+    on_their_way: announcing.OnTheirWay = {}
+    while announcing.announce(on_their_way):
+        pass
+
+
+def the_delivery() -> WebhookDelivery:
+    """The only one."""
+    with scoping.platform():
+        return WebhookDelivery.objects.select_related("endpoint").get()
+
+
+def attempts() -> list[WebhookAttempt]:
+    """All, in their order."""
+    with scoping.platform():
+        return list(WebhookAttempt.objects.order_by("number"))
