@@ -101,11 +101,8 @@ class PostgresServer:
         return package / "pginstall" / "bin"
 
     def url(self, *, user: str, password: str, database: str) -> str:
-        """A connection URL with its password; it says what PGSSLMODE could say otherwise: the server has no TLS."""
-        return (
-            f"postgresql://{user}:{quote(password, safe='')}@{LOOPBACK}:{self.port}/{database}"
-            "?sslmode=disable"
-        )
+        """A connection URL with its password."""
+        return f"postgresql://{user}:{quote(password, safe='')}@{LOOPBACK}:{self.port}/{database}"
 
     @property
     def superuser_url(self) -> str:

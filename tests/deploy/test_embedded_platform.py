@@ -143,6 +143,7 @@ def test_the_command_starts_whatever_was_meant_for_others_and_stops_everything_o
         "PGHOSTADDR": "192.0.2.1",
         "PGOPTIONS": "-c role=nobody",
         "PGSERVICE": "elsewhere",
+        "PGSSLMODE": "verify-full",
         "GUNICORN_CMD_ARGS": "--bind 127.0.0.1:1",
         "PRELUDE_HTTPS_ONLY": "true",
         "PRELUDE_STORAGE_BUCKET": "elsewhere",

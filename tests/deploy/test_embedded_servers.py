@@ -133,13 +133,6 @@ def test_nobody_gets_in_without_the_password(embedded_servers: Servers) -> None:
         psycopg.connect(url)
 
 
-def test_a_wish_for_tls_in_the_environment_is_meant_for_other_servers(
-    embedded_servers: Servers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PGSSLMODE", "verify-full")
-    psycopg.connect(embedded_servers.database_url).close()
-
-
 def test_the_platform_role_cannot_log_in(embedded_servers: Servers) -> None:
     with psycopg.connect(embedded_servers.postgres.superuser_url) as superuser:
         superuser.execute("ALTER ROLE prelude_platform PASSWORD 'known'")
